@@ -1,0 +1,5 @@
+"""`python -m genmed`."""
+
+from genmed.cli import main
+
+main()

@@ -1,0 +1,70 @@
+"""The Typer application, and the one place where errors become a line and an exit code."""
+
+import os
+import sys
+import traceback
+from typing import Any
+
+import typer
+
+from genmed.cli import env, resume, runs, show, train, verify
+from genmed.cli.output import print_json, print_line
+from genmed.ground.errors import GenmedError
+
+app = typer.Typer(
+    name="genmed",
+    help="Reproducible training for medical imaging: train, resume and verify a classifier to the bit.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train")(train.command)
+app.command("resume")(resume.command)
+app.command("verify")(verify.command)
+app.command("list")(runs.command)
+app.command("show")(show.command)
+app.command("env")(env.command)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+    if version:
+        from genmed import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Runs the command of this process's arguments and ends it with the documented exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command and returns its exit code; all messages are printed."""
+    as_json, debug = "--json" in arguments, "--debug" in arguments
+    try:
+        code: Any = typer.main.get_command(app).main(arguments, prog_name="genmed", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except GenmedError as error:
+        if debug:
+            traceback.print_exc()
+        return _report(error.kind, error.message, error.hint, error.exit_code, as_json)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        hint = f"see `{context.command_path if context else 'genmed'} --help`"
+        return _report("UsageError", error.format_message(), hint, 2, as_json)
+    except (typer.Abort, KeyboardInterrupt):
+        return _report("Interrupted", "interrupted; nothing was begun", "", 130, as_json)
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _report(kind: str, message: str, hint: str, code: int, as_json: bool) -> int:
+    line = " ".join(message.split())
+    if as_json:
+        print_json({"schema": 1, "error": {"kind": kind, "message": line, "hint": hint}})
+    else:
+        print_line(f"{'interrupted' if code == 130 else 'error'}: {line}" + (f" ({hint})" if hint else ""))
+    return code

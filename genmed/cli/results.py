@@ -1,0 +1,44 @@
+"""What a finished run came to, as a table for people."""
+
+from typing import Any
+
+from genmed.cli.output import print_table, show_number
+
+
+def print_results(described: dict[str, Any]) -> None:
+    """Each class's test and validation AUROC, and the mean; then what identifies the run."""
+    metrics = described["metrics"]
+    prefix = "test_auroc_"
+    labels = [name.removeprefix(prefix) for name in metrics if name.startswith(prefix)]
+    labels = [label for label in labels if label != "macro"] + (["macro"] if "macro" in labels else [])
+    rows = [
+        [
+            "mean of classes" if label == "macro" else label,
+            show_number(metrics[f"test_auroc_{label}"]),
+            show_number(metrics[f"test_average_precision_{label}"]),
+            show_number(metrics[f"val_auroc_{label}"]),
+        ]
+        for label in labels
+    ]
+    if rows:
+        columns = ["class", "test AUROC", "test AP", "val AUROC (used for selection)"]
+        print_table(columns, rows, numbers=columns[1:])
+    print_pairs(
+        [
+            ("run", described["name"]),
+            ("status", described["status"]),
+            ("folder", described["path"]),
+            ("epochs, steps", f"{described['epochs_done']}, {described['steps_done']}"),
+            ("fingerprint", described["fingerprint"] or "-"),
+            ("trace", described["trace_digest"] or "-"),
+        ]
+    )
+
+
+def print_pairs(pairs: list[tuple[str, str]]) -> None:
+    """Names and values, one pair a line."""
+    import sys
+
+    width = max(len(name) for name, _ in pairs) + 2
+    for name, value in pairs:
+        print(f"{name:<{width}}{value}" if sys.stdout.isatty() else f"{name}\t{value}")

@@ -1,0 +1,110 @@
+"""genmed train"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from genmed.cli.options import Debug, Json, Root, root_folder
+
+FLAGS = {
+    "model": "model.name",
+    "weights": "model.weights",
+    "mode": "model.mode",
+    "dataset": "data.dataset",
+    "data_root": "data.root",
+    "seed": "seed",
+    "split_seed": "data.split_seed",
+    "val_ratio": "data.val_ratio",
+    "test_ratio": "data.test_ratio",
+    "image_size": "data.image_size",
+    "augmentation": "augmentation.preset",
+    "epochs": "training.epochs",
+    "batch_size": "training.batch_size",
+    "patience": "training.patience",
+    "optimizer": "optimizer.name",
+    "lr": "optimizer.lr",
+    "weight_decay": "optimizer.weight_decay",
+    "schedule": "schedule.name",
+    "device": "compute.device",
+    "determinism": "compute.determinism",
+    "precision": "compute.precision",
+    "threads": "compute.threads",
+    "cpu_isa": "compute.cpu_isa",
+    "shards": "compute.shards",
+    "num_workers": "compute.num_workers",
+    "name": "run.name",
+    "tag": "run.tags",
+    "note": "run.note",
+}
+"""Flag -> key of the config; all other keys go by --set."""
+
+Text = str | None
+Whole = int | None
+Real = float | None
+
+
+def _flag(name: str, help_text: str, panel: str) -> Any:
+    return typer.Option(f"--{name}", help=help_text, rich_help_panel=panel, show_default=False)
+
+
+def command(
+    config: Annotated[Path | None, typer.Option(help="YAML file; a run's config.yaml starts it again.")] = None,
+    seed: Annotated[Whole, _flag("seed", "Of weights, order, augmentation and dropout.", "Data and model")] = None,
+    dataset: Annotated[Text, _flag("dataset", "phantom (built in) or nih.", "Data and model")] = None,
+    data_root: Annotated[Text, _flag("data-root", "Folder of the data; data/<dataset>.", "Data and model")] = None,
+    image_size: Annotated[Whole, _flag("image-size", "Side in pixels.", "Data and model")] = None,
+    val_ratio: Annotated[Real, _flag("val-ratio", "Share of patients for validation.", "Data and model")] = None,
+    test_ratio: Annotated[Real, _flag("test-ratio", "Share of patients for the test.", "Data and model")] = None,
+    split_seed: Annotated[Whole, _flag("split-seed", "Of the split, apart from --seed.", "Data and model")] = None,
+    model: Annotated[Text, _flag("model", "torchvision's name, or file.py:function.", "Data and model")] = None,
+    weights: Annotated[Text, _flag("weights", "random, torchvision, or a file.", "Data and model")] = None,
+    mode: Annotated[Text, _flag("mode", "full_finetune or linear_probe.", "Data and model")] = None,
+    augmentation: Annotated[Text, _flag("augmentation", "none, light, standard or chexnet.", "Training")] = None,
+    epochs: Annotated[Whole, _flag("epochs", "Passes over the training images.", "Training")] = None,
+    batch_size: Annotated[Whole, _flag("batch-size", "Images a step.", "Training")] = None,
+    optimizer: Annotated[Text, _flag("optimizer", "sgd, adam or adamw.", "Training")] = None,
+    lr: Annotated[Real, _flag("lr", "Learning rate at its highest.", "Training")] = None,
+    weight_decay: Annotated[Real, _flag("weight-decay", "Weight decay.", "Training")] = None,
+    schedule: Annotated[Text, _flag("schedule", "cosine, multistep or constant.", "Training")] = None,
+    patience: Annotated[Whole, _flag("patience", "Epochs without a better one; 0: no limit.", "Training")] = None,
+    device: Annotated[Text, _flag("device", "auto, cpu, cuda or mps.", "Computing")] = None,
+    determinism: Annotated[Text, _flag("determinism", "strict or seeded.", "Computing")] = None,
+    precision: Annotated[Text, _flag("precision", "fp32, bf16 or fp16.", "Computing")] = None,
+    threads: Annotated[Whole, _flag("threads", "CPU threads; part of the arithmetic.", "Computing")] = None,
+    cpu_isa: Annotated[Text, _flag("cpu-isa", "native, avx2 or avx512.", "Computing")] = None,
+    shards: Annotated[Whole, _flag("shards", "Fixed slices of a batch; a power of two.", "Computing")] = None,
+    num_workers: Annotated[Whole, _flag("num-workers", "Loader processes; free to vary.", "Computing")] = None,
+    name: Annotated[Text, _flag("name", "Begins the run's name.", "Record")] = None,
+    tag: Annotated[list[str] | None, _flag("tag", "A word to find the run by; repeatable.", "Record")] = None,
+    note: Annotated[Text, _flag("note", "Anything worth remembering.", "Record")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE for any key of the config; repeatable.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and stop.")] = False,
+    root: Root = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a classifier: reproducible to the bit, with a record that says how."""
+    given = locals()
+    from genmed.ground.interpreter import restart
+    from genmed.records.config import write_document
+    from genmed.workflows.configure import configure, interpreter_variables
+
+    origins = {key: f"--{flag.replace('_', '-')}" for flag, key in FLAGS.items()}
+    flags = {key: given[flag] or None if flag == "tag" else given[flag] for flag, key in FLAGS.items()}
+    resolved = configure(flags, file=config, settings=settings or (), origins=origins)
+    if dry_run:
+        print(write_document(resolved.config, resolved.origins), end="")
+        return
+    restart(interpreter_variables(resolved.config))
+
+    from genmed.cli.output import print_json
+    from genmed.cli.results import print_results
+    from genmed.cli.screen import open_screen
+    from genmed.workflows.overview import describe_run
+    from genmed.workflows.train import train
+
+    described = describe_run(train(resolved, root_folder(root), open_screen()))
+    print_json(described) if json else print_results(described)

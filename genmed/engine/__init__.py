@@ -1,0 +1,1 @@
+"""The training itself: step, loop, trace, checkpoints."""

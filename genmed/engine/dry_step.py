@@ -1,0 +1,158 @@
+"""A forward and backward pass before the first step: what cannot be deterministic, or cannot run, is found at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from genmed.engine.learner import Learner
+from genmed.engine.step import compute_gradients
+from genmed.engine.task import Task
+from genmed.ground.errors import ConfigError, DeterminismError
+from genmed.parts.data.augmentation import draw_epoch
+from genmed.parts.data.loader import Batch
+from genmed.parts.models.build import set_training_mode
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Operations that have no deterministic form on CUDA (torch.use_deterministic_algorithms lists them), by ATen name, and
+# the way out. The CPU has a deterministic form for each and refuses none, so a table is needed to tell beforehand.
+CUDA_HAZARDS = {
+    "_adaptive_avg_pool2d_backward": "pool to 1 x 1, or use AvgPool2d",
+    "_adaptive_avg_pool3d_backward": "pool to 1 x 1 x 1, or use AvgPool3d",
+    "adaptive_max_pool2d_backward": "use MaxPool2d",
+    "fractional_max_pool2d_backward": "use MaxPool2d",
+    "upsample_linear1d_backward": "use mode nearest",
+    "upsample_bilinear2d_backward": "use mode nearest or a transposed convolution",
+    "_upsample_bilinear2d_aa_backward": "use mode nearest or a transposed convolution",
+    "upsample_bicubic2d_backward": "use mode nearest or a transposed convolution",
+    "upsample_trilinear3d_backward": "use mode nearest or a transposed convolution",
+    "grid_sampler_2d_backward": "keep grid_sample out of what is differentiated",
+    "grid_sampler_3d_backward": "keep grid_sample out of what is differentiated",
+    "reflection_pad1d_backward": "use zero padding",
+    "reflection_pad2d_backward": "use zero padding",
+    "reflection_pad3d_backward": "use zero padding",
+    "replication_pad1d_backward": "use zero padding",
+    "replication_pad2d_backward": "use zero padding",
+    "replication_pad3d_backward": "use zero padding",
+    "max_unpool2d": "use nearest upsampling",
+    "_ctc_loss_backward": "choose another loss",
+    "nll_loss2d_backward": "flatten the input to (N, C)",
+    "histc": "use bincount without weights",
+    "kthvalue": "use topk",
+    "cumsum": "sum on the CPU",
+}
+
+
+@dataclass
+class _Watch:
+    """What a pass ran: the module in whose forward it is, the modules that ran each operation, the hazards."""
+
+    module: str = "the model"
+    ran: dict[str, str] = field(default_factory=dict)
+    hazards: dict[str, str] = field(default_factory=dict)
+
+
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self, watch: _Watch) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.watch = watch
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        self.watch.ran.setdefault(name, self.watch.module)
+        if name in CUDA_HAZARDS:
+            forward = name.removesuffix("_backward")
+            self.watch.hazards.setdefault(name, self.watch.ran.get(forward, self.watch.module))
+        return func(*args, **(kwargs or {}))
+
+
+def try_step(task: Task, learner: Learner) -> list[str]:
+    """Forward and backward on the real device; leaves parameters, buffers and gradients as they were.
+
+    Returns what CUDA would refuse, for the log of a run elsewhere. Raises DeterminismError where strict mode has to
+    refuse an operation: its name, the module, a way out; ConfigError where the model cannot take such a batch.
+    """
+    strict = task.config.compute.determinism == "strict"
+    model = learner.model
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    set_training_mode(model, task.config.model, len(task.classes))
+    watch = _Watch()
+    try:
+        with _name_modules(model, watch), _Operations(watch):
+            compute_gradients(learner, task, _small_batch(task), draw_epoch(task.config.seed, 1, len(task.ids)), 0)
+    except RuntimeError as error:
+        if strict and "does not have a deterministic implementation" in str(error):
+            operation = str(error).split(" does not have a deterministic implementation")[0].split()[-1]
+            raise _refusal(
+                operation, watch.ran.get(operation.removesuffix("_cuda"), watch.module), task.device
+            ) from error
+        raise ConfigError(f"{task.config.model.name} fails on a batch of {_describe(task)}: {_first(error)}") from error
+    except (ValueError, TypeError, IndexError) as error:
+        raise ConfigError(f"{task.config.model.name} fails on a batch of {_describe(task)}: {_first(error)}") from error
+    finally:
+        learner.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, value in model.named_buffers():
+                value.copy_(buffers[name])
+    if strict and task.device == "cuda":
+        for operation, module in watch.hazards.items():
+            raise _refusal(operation, module, task.device)
+    return [f"{operation} in {module}: {CUDA_HAZARDS[operation]}" for operation, module in watch.hazards.items()]
+
+
+def _refusal(operation: str, module: str, device: str) -> DeterminismError:
+    way_out = CUDA_HAZARDS.get(operation, "replace this operation")
+    return DeterminismError(
+        f"{operation} in {module} has no deterministic form on {device}",
+        f"{way_out}, or give up bit-equality with --determinism seeded",
+    )
+
+
+def _small_batch(task: Task) -> Batch:
+    """Two training images a shard: enough for BatchNorm."""
+    rows = task.rows["train"][: 2 * task.config.compute.shards]
+    pixels = task.images.map()[rows]
+    return Batch(torch.from_numpy(rows), torch.from_numpy(pixels), torch.from_numpy(task.labels[rows]))
+
+
+@contextmanager
+def _name_modules(model: nn.Module, watch: _Watch) -> Iterator[None]:
+    """Keeps `watch.module` at the innermost module whose forward runs."""
+    stack: list[str] = []
+    handles = []
+
+    def enter(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any) -> None:
+            stack.append(watch.module)
+            watch.module = f"{name or 'the model'} ({type(module).__name__})"
+
+        return hook
+
+    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+        watch.module = stack.pop()
+
+    for name, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(enter(name)))
+        handles.append(module.register_forward_hook(leave))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _describe(task: Task) -> str:
+    size = task.config.data.image_size
+    return f"{size} x {size} px images"
+
+
+def _first(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

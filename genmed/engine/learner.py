@@ -1,0 +1,102 @@
+"""What changes while training: model, optimizer, gradient scaler; and its fingerprints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from genmed.engine.progress import Progress
+from genmed.engine.task import Task
+from genmed.ground.fingerprints import digest_json, fingerprint_tensors
+from genmed.ground.randomness import derive_seed
+from genmed.parts.models.build import build_model, count_input_channels
+from genmed.records.config.sections import Optimizer
+from genmed.seed import seed_generators
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Holds references; the tensors behind them are changed in place."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler | None
+    """For fp16 alone."""
+    channels: int
+    """1 or 3: grey images are repeated for 3."""
+
+    @property
+    def trained(self) -> dict[str, torch.Tensor]:
+        """Parameters that the optimizer changes, by name."""
+        return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Parameters and buffers by name, each once even where two modules share it."""
+        return {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+
+    def optimizer_tensors(self) -> dict[str, torch.Tensor]:
+        """The optimizer's tensors by parameter and key, e.g. 'fc.weight/exp_avg'; empty before the first step."""
+        return {
+            f"{name}/{key}": value
+            for name, parameter in self.trained.items()
+            for key, value in sorted(self.optimizer.state.get(parameter, {}).items())
+            if value is not None
+        }
+
+    def scaler_state(self) -> dict[str, Any]:
+        """Scale and growth counter, where there is a scaler."""
+        return {} if self.scaler is None else dict(self.scaler.state_dict())
+
+    def fingerprint_parameters(self) -> str:
+        return fingerprint_tensors(self.model.named_parameters())
+
+    def fingerprint_buffers(self) -> str:
+        return fingerprint_tensors(self.model.named_buffers())
+
+    def fingerprint_optimizer(self) -> str:
+        """Of the optimizer's tensors, and of the scaler's figures where there is one."""
+        tensors = fingerprint_tensors(self.optimizer_tensors())
+        return digest_json([tensors, self.scaler_state()]) if self.scaler else tensors
+
+
+def fingerprint_state(parameters: str, buffers: str, optimizer: str, lr: float, epoch: int, step: int) -> str:
+    """The state fingerprint: of everything that the next step depends on."""
+    return digest_json([parameters, buffers, optimizer, lr.hex(), epoch, step])
+
+
+def fingerprint_learner(learner: Learner, progress: Progress) -> str:
+    """The state fingerprint of the learner as it stands after `progress`."""
+    parts = learner.fingerprint_parameters(), learner.fingerprint_buffers(), learner.fingerprint_optimizer()
+    return fingerprint_state(*parts, progress.lr, progress.epoch, progress.step)
+
+
+def build_learner(task: Task) -> Learner:
+    """Model with its initial weights on the device, and a fresh optimizer. Weights are drawn on the CPU for any device.
+
+    Raises ConfigError.
+    """
+    import torch
+
+    compute = task.config.compute
+    seed_generators(derive_seed(task.config.seed, "init"))
+    model = build_model(task.config.model, len(task.classes), task.config.data.image_size)
+    memory = torch.channels_last if compute.memory_format == "channels_last" else torch.contiguous_format
+    model = model.to(device=task.device, memory_format=memory)  # type: ignore[call-overload]
+    optimizer = _build_optimizer([p for p in model.parameters() if p.requires_grad], task.config.optimizer, task.device)
+    scaler = torch.amp.GradScaler(task.device) if compute.precision == "fp16" else None
+    return Learner(model, optimizer, scaler, count_input_channels(model))
+
+
+def _build_optimizer(parameters: list[torch.nn.Parameter], config: Optimizer, device: str) -> torch.optim.Optimizer:
+    """One fused kernel a tensor where there is one (CPU, CUDA); never chosen by torch, whose choice may change."""
+    from torch import optim
+
+    how = {"fused": device in ("cpu", "cuda"), "foreach": False}
+    if config.name == "sgd":
+        return optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, **how)
+    kind = optim.Adam if config.name == "adam" else optim.AdamW
+    return kind(parameters, lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay, **how)

@@ -1,0 +1,150 @@
+"""The training from one progress to its end: epochs of steps, validation, checkpoints."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from genmed.engine.checkpoint import Checkpoint, CheckpointStore
+from genmed.engine.evaluation import evaluate
+from genmed.engine.learner import Learner, fingerprint_learner, fingerprint_state
+from genmed.engine.progress import Progress
+from genmed.engine.step import StepRecord, run_step
+from genmed.engine.task import Task
+from genmed.engine.trace import TraceSink
+from genmed.ground.errors import Interrupted, RunError
+from genmed.parts.data.augmentation import draw_epoch
+from genmed.parts.data.loader import BatchLoader, plan_epoch
+from genmed.parts.models.build import set_training_mode
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What there is to say when an epoch is over."""
+
+    epoch: int
+    step: int
+    metrics: dict[str, float | None]
+    """lr, train_loss, and the validation's unless this epoch had none."""
+    is_best: bool
+    images_per_second: float
+    seconds: float
+
+
+class Observer(Protocol):
+    """Is told how the training goes; nothing that it does can change a bit of it."""
+
+    def on_step(self, record: StepRecord, images: int) -> None: ...
+
+    def on_epoch(self, report: EpochReport) -> None: ...
+
+    def on_checkpoint(self, checkpoint: Checkpoint) -> None: ...
+
+    def stop_asked(self) -> str | None:
+        """The name of the signal that asked to stop, if one did."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A learner on its way through a task."""
+
+    task: Task
+    learner: Learner
+    progress: Progress
+    loader: BatchLoader
+    trace: TraceSink
+    store: CheckpointStore
+    observer: Observer
+
+    def run(self) -> str:
+        """Trains to the end and returns the final state's fingerprint.
+
+        Raises Interrupted, after a checkpoint, where the observer was asked to stop; RunError at a loss of nan or inf.
+        """
+        while not self.progress.finished:
+            if self.progress.epoch_over:
+                self.progress.begin_next_epoch()
+            self._run_epoch()
+        return self.fingerprint()
+
+    def fingerprint(self) -> str:
+        """Of the present state."""
+        return fingerprint_learner(self.learner, self.progress)
+
+    def _run_epoch(self) -> None:
+        task, progress = self.task, self.progress
+        config = task.config
+        plan = plan_epoch(
+            config.seed, progress.epoch, task.rows["train"], config.training.batch_size, config.compute.shards
+        )
+        last = min(len(plan), progress.step_in_epoch + task.total_steps - progress.step)
+        draws = draw_epoch(config.seed, progress.epoch, len(task.ids))
+        set_training_mode(self.learner.model, config.model, len(task.classes))
+        images, start = 0, time.perf_counter()
+        for batch in self.loader.read(plan[progress.step_in_epoch : last]):
+            record = run_step(self.learner, task, batch, draws, progress.step + 1, progress.epoch)
+            progress.step += 1
+            progress.step_in_epoch += 1
+            progress.loss_sum += record.mean_loss
+            progress.lr = record.lr
+            images += len(batch.rows)
+            self._refuse_broken_loss(record)
+            ends = progress.step_in_epoch == last
+            self.trace.record(record, self._state_of(record) if ends else None)
+            self.observer.on_step(record, images)
+            due = config.checkpoints.every_steps and progress.step % config.checkpoints.every_steps == 0
+            signal = self.observer.stop_asked()
+            if signal or (due and not ends):
+                self._save(self._state_of(record))
+            if signal:
+                raise Interrupted(f"interrupted by {signal} at epoch {progress.epoch}, step {progress.step_in_epoch}")
+        self._end_epoch(images, time.perf_counter() - start)
+
+    def _end_epoch(self, images: int, seconds: float) -> None:
+        task, progress = self.task, self.progress
+        training = task.config.training
+        final = progress.step >= task.total_steps
+        metrics: dict[str, float | None] = {
+            "lr": progress.lr,
+            "train_loss": progress.loss_sum / progress.step_in_epoch,
+        }
+        is_best = False
+        if final or progress.epoch % training.validate_every == 0:
+            metrics |= evaluate(self.learner, task, self.loader, "val").metrics
+            is_best = self._note_best(metrics[f"val_{training.monitor}"])
+        exhausted = bool(training.patience) and progress.epochs_without_better >= training.patience
+        progress.epoch_over, progress.finished = True, final or exhausted
+        speed = images / seconds if images else 0.0
+        # The observer writes metrics.csv, which resume cuts back to the checkpoint: so it comes first.
+        self.observer.on_epoch(EpochReport(progress.epoch, progress.step, metrics, is_best, speed, seconds))
+        self._save(self.fingerprint())
+
+    def _note_best(self, value: float | None) -> bool:
+        """Takes note of a validation; strictly better counts, and the first one in any case."""
+        progress = self.progress
+        sign = -1 if self.task.config.training.monitor == "loss" else 1
+        better = not progress.best_epoch or (
+            value is not None and (progress.best_value is None or sign * value > sign * progress.best_value)
+        )
+        if better:
+            progress.best_value, progress.best_epoch, progress.epochs_without_better = value, progress.epoch, 0
+        else:
+            progress.epochs_without_better += 1
+        return better
+
+    def _save(self, state: str) -> None:
+        self.trace.sync()
+        self.observer.on_checkpoint(self.store.save(self.learner, self.progress, state))
+
+    def _state_of(self, record: StepRecord) -> str:
+        if not record.param:
+            return self.fingerprint()
+        return fingerprint_state(record.param, record.buffer, record.optim, record.lr, record.epoch, record.step)
+
+    def _refuse_broken_loss(self, record: StepRecord) -> None:
+        if record.mean_loss - record.mean_loss != 0:  # infinite or not a number
+            raise RunError(
+                f"the loss is {record.mean_loss} at step {record.step} (epoch {record.epoch})",
+                "lower --lr, set optimizer.clip_norm, or use --precision fp32",
+            )

@@ -1,0 +1,107 @@
+"""Combining what the shards of a batch computed, as a binary tree by shard number, whoever computed them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+T = TypeVar("T")
+
+
+def combine_as_tree(values: Sequence[T], combine: Callable[[T, T], T]) -> T:
+    """combine(combine(v0, v1), combine(v2, v3)) and so on; the count is a power of two."""
+    level = list(values)
+    while len(level) > 1:
+        level = [combine(level[i], level[i + 1]) for i in range(0, len(level), 2)]
+    return level[0]
+
+
+@dataclass
+class _Moments:
+    """Count, mean and biased variance of what a BatchNorm layer saw."""
+
+    count: int
+    mean: torch.Tensor
+    variance: torch.Tensor
+
+
+class RunningStatistics:
+    """BatchNorm's running mean and variance when a batch is computed in slices.
+
+    Each slice leaves its own batch's mean and variance behind; they are combined by the law of total variance (Chan et
+    al. 1979) and enter the running figures once a step, as if one layer had normalised by slices and watched the whole.
+    With one shard nothing is done: the layers' own update stands.
+    """
+
+    def __init__(self, model: nn.Module, shards: int) -> None:
+        from torch.nn.modules.batchnorm import _BatchNorm
+
+        layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats and m.training]
+        self._layers = layers if shards > 1 else []
+        self._before = [_copy_figures(layer) for layer in self._layers]
+        self._seen: list[list[_Moments]] = []
+
+    @contextmanager
+    def watch_shard(self) -> Iterator[None]:
+        """Around one slice's forward: leaves exactly the slice's moments in the layers, then takes them."""
+        momenta = [layer.momentum for layer in self._layers]
+        counts: dict[int, int] = {}
+        hooks = [
+            layer.register_forward_pre_hook(
+                lambda _, inputs, at=position: counts.update({at: inputs[0].numel() // inputs[0].shape[1]})
+            )
+            for position, layer in enumerate(self._layers)
+        ]
+        for layer in self._layers:
+            layer.momentum = 1.0
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for layer, momentum in zip(self._layers, momenta, strict=True):
+                layer.momentum = momentum
+        seen = []
+        for position, layer in enumerate(self._layers):
+            mean, variance, _ = _copy_figures(layer)
+            count = counts[position]
+            seen.append(_Moments(count, mean, variance * ((count - 1) / count)))
+        self._seen.append(seen)
+
+    def combine(self) -> None:
+        """Enters the whole batch's moments into the running figures, and counts one batch."""
+        import torch
+
+        with torch.no_grad():
+            for position, layer in enumerate(self._layers):
+                whole = combine_as_tree([seen[position] for seen in self._seen], _merge)
+                mean, variance, batches = self._before[position]
+                batches += 1
+                rate = 1 / float(batches) if layer.momentum is None else layer.momentum
+                unbiased = whole.variance * (whole.count / max(whole.count - 1, 1))
+                after = mean * (1 - rate) + whole.mean * rate, variance * (1 - rate) + unbiased * rate, batches
+                for figure, value in zip(_figures(layer), after, strict=True):
+                    figure.copy_(value)
+
+
+def _figures(layer: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return layer.running_mean, layer.running_var, layer.num_batches_tracked
+
+
+def _copy_figures(layer: nn.Module) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    mean, variance, batches = _figures(layer)
+    return mean.clone(), variance.clone(), batches.clone()
+
+
+def _merge(a: _Moments, b: _Moments) -> _Moments:
+    count = a.count + b.count
+    shift = b.mean - a.mean
+    mean = a.mean + shift * (b.count / count)
+    spread = a.variance * (a.count / count) + b.variance * (b.count / count)
+    return _Moments(count, mean, spread + shift * shift * (a.count * b.count / (count * count)))

@@ -1,0 +1,181 @@
+"""One step, defined on the shards of its batch: slices computed alone, combined as a tree, one update."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from genmed.engine.learner import Learner
+from genmed.engine.schedule import learning_rate
+from genmed.engine.shards import RunningStatistics, combine_as_tree
+from genmed.engine.task import Task
+from genmed.ground.fingerprints import digest_names, fingerprint_tensors
+from genmed.ground.randomness import step_seed
+from genmed.parts.data.augmentation import augment
+from genmed.parts.data.loader import Batch
+from genmed.seed import seed_generators
+
+if TYPE_CHECKING:
+    import torch
+
+Draws = npt.NDArray[np.float64]
+Gradients = list[Any]
+"""One tensor a trained parameter, None where none reached it."""
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What a step did: the fields of its trace line, in their order. Fingerprints are '' where no trace is kept."""
+
+    step: int
+    epoch: int
+    samples: str
+    input: tuple[str, ...]
+    loss: tuple[float, ...]
+    """Each shard's part of the batch's mean loss."""
+    grad: str
+    param: str
+    buffer: str
+    optim: str
+    lr: float
+
+    @property
+    def mean_loss(self) -> float:
+        """Of the batch: the parts' sum, as a tree."""
+        return combine_as_tree(self.loss, lambda a, b: a + b)
+
+
+def run_step(learner: Learner, task: Task, batch: Batch, draws: Draws, step: int, epoch: int) -> StepRecord:
+    """Changes the learner by one step and says what happened.
+
+    draws: (N, DRAWS) the epoch's augmentation, by row. `step` counts from 1 over the whole training.
+    """
+    traced = task.config.run.trace
+    lr = learning_rate(step, task.total_steps, task.config.optimizer, task.config.schedule)
+    inputs, losses = compute_gradients(learner, task, batch, draws, step)
+    grad = _update(learner, task, lr)
+    return StepRecord(
+        step=step,
+        epoch=epoch,
+        samples=digest_names([task.ids[row] for row in batch.rows.tolist()]) if traced else "",
+        input=tuple(inputs),
+        loss=tuple(losses.tolist()),
+        grad=grad,
+        param=learner.fingerprint_parameters() if traced else "",
+        buffer=learner.fingerprint_buffers() if traced else "",
+        optim=learner.fingerprint_optimizer() if traced else "",
+        lr=lr,
+    )
+
+
+def compute_gradients(
+    learner: Learner, task: Task, batch: Batch, draws: Draws, step: int
+) -> tuple[list[str], torch.Tensor]:
+    """Leaves the gradient of the batch's mean loss in the parameters.
+
+    Each shard's loss is divided by the whole batch's count beforehand: the same number for all, so that the sums need
+    no pass of their own and fp16 does not overflow. Returns the shards' input fingerprints and parts of the loss.
+    """
+    import torch
+
+    shards = task.config.compute.shards
+    size = len(batch.rows) // shards
+    statistics = RunningStatistics(learner.model, shards)
+    trained = list(learner.trained.values())
+    inputs: list[str] = []
+    losses: list[torch.Tensor] = []
+    gradients: list[Gradients] = []
+    for shard in range(shards):
+        seed_generators(step_seed(task.config.seed, step * shards + shard))
+        part = slice(shard * size, (shard + 1) * size)
+        with torch.no_grad():
+            images = to_input(batch.images[part], learner, task, draws[batch.rows[part].numpy()])
+        if task.config.run.trace:
+            inputs.append(fingerprint_tensors([("input", images)]))
+        with statistics.watch_shard():
+            logits = compute_logits(learner, task, images)
+        loss = sum_loss(logits, task, batch.labels[part]) / (len(batch.rows) * len(task.classes))
+        (learner.scaler.scale(loss) if learner.scaler else loss).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
+        gradients.append([parameter.grad for parameter in trained])
+        if shards > 1:
+            learner.optimizer.zero_grad(set_to_none=True)
+    if shards > 1:
+        combined: Gradients = combine_as_tree(gradients, _add_all)
+        for parameter, gradient in zip(trained, combined, strict=True):
+            parameter.grad = gradient
+        statistics.combine()
+    return inputs, torch.stack(losses)
+
+
+def _update(learner: Learner, task: Task, lr: float) -> str:
+    """Clips and applies the gradients; returns their fingerprint as the optimizer saw them."""
+    from torch.nn.utils import clip_grad_norm_
+
+    for group in learner.optimizer.param_groups:
+        group["lr"] = lr
+    if learner.scaler:
+        learner.scaler.unscale_(learner.optimizer)
+    if task.config.optimizer.clip_norm:
+        clip_grad_norm_(learner.trained.values(), task.config.optimizer.clip_norm, foreach=False)
+    grad = ""
+    if task.config.run.trace:
+        grad = fingerprint_tensors(
+            (name, value.grad) for name, value in learner.trained.items() if value.grad is not None
+        )
+    if learner.scaler:
+        learner.scaler.step(learner.optimizer)
+        learner.scaler.update()
+    else:
+        learner.optimizer.step()
+    learner.optimizer.zero_grad(set_to_none=True)
+    return grad
+
+
+def to_input(images: torch.Tensor, learner: Learner, task: Task, draws: Draws | None) -> torch.Tensor:
+    """(B, 1, S, S) uint8 to (B, C, S, S) float32 on the device as the network takes it; augmented by `draws`."""
+    import torch
+
+    values = images.to(task.device, non_blocking=True).float()
+    if draws is not None:
+        values = augment(values, draws, task.strength)
+    values = (values - 255 * task.scaling.mean) * (1 / (255 * task.scaling.std))
+    values = values.expand(-1, learner.channels, -1, -1)
+    channels_last = task.config.compute.memory_format == "channels_last"
+    return values.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def compute_logits(learner: Learner, task: Task, images: torch.Tensor) -> torch.Tensor:
+    """(B, L) float32, whatever precision the network computes in."""
+    import torch
+
+    precision = task.config.compute.precision
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    with torch.autocast(task.device, dtype=kind or torch.bfloat16, enabled=kind is not None):
+        logits: Any = learner.model(images)
+    return logits.float()  # type: ignore[no-any-return]
+
+
+def sum_loss(logits: torch.Tensor, task: Task, labels: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy, weighted and smoothed as the config says, summed over samples and classes.
+
+    logits: (B, L) float32; labels: (B, L) uint8.
+    """
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    smoothing = task.config.loss.label_smoothing
+    targets = labels.to(task.device, non_blocking=True).float()
+    if smoothing:
+        targets = targets * (1 - smoothing) + smoothing / 2
+    weights = None
+    if task.positive_weights is not None:
+        weights = torch.tensor(task.positive_weights, dtype=torch.float32, device=logits.device)
+    return binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="sum")
+
+
+def _add_all(left: Gradients, right: Gradients) -> Gradients:
+    return [a if b is None else b if a is None else a + b for a, b in zip(left, right, strict=True)]

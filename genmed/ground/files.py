@@ -1,0 +1,108 @@
+"""Files that are whole or absent: written beside their final name, synced, renamed, the folder synced."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from genmed.ground.errors import StorageError
+
+TEMPORARY = ".tmp-"
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns the operating system's refusals to write at `path` into one line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            free = shutil.disk_usage(_nearest_folder(path)).free / 2**20
+            raise StorageError(
+                f"no disk space to write {path} ({error.strerror}; {free:.0f} MiB free)",
+                "make room or choose another place with --root or GENMED_CACHE",
+            ) from error
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise StorageError(
+                f"cannot write {path}: {error.strerror}",
+                "choose a folder that you may write, with --root or GENMED_CACHE",
+            ) from error
+        raise
+
+
+def _nearest_folder(path: Path) -> Path:
+    path = path.absolute()
+    while not path.is_dir():
+        path = path.parent
+    return path
+
+
+def sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name in the same folder, with the writer's pid, so that a sweep can tell whether the writer still lives."""
+    return path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes the file whole or not at all; a crash leaves the old one."""
+    temporary = temporary_beside(path)
+    with storage_errors(path):
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented, keys in the order given, ending in a line break."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Removes what writers that were killed have left in the folder."""
+    for path in sorted(folder.glob(f"{TEMPORARY}*")):
+        pid = path.name.removeprefix(TEMPORARY).split("-", 1)[0]
+        if pid.isdigit() and _lives(int(pid)) and int(pid) != os.getpid():
+            continue
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def allocate(path: Path, size: int) -> None:
+    """Makes a file whose `size` bytes are there: a memory map of a sparse file dies by SIGBUS on a full disk."""
+    with storage_errors(path), open(path, "wb") as file:
+        if size and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)

@@ -1,0 +1,67 @@
+"""What must be set before the interpreter starts: hash seed, thread counts, cuBLAS workspace, instruction sets.
+
+`restart` replaces the process once by one that has these; a sentinel in its environment ends the chain, for
+`sys.flags.hash_randomization` stays 1 and tells nothing. Imports nothing heavy.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping
+
+from genmed.ground.errors import DeterminismError
+
+SENTINEL = "GENMED_STARTED_FOR"
+
+INSTRUCTION_SETS: dict[str, dict[str, str]] = {
+    "native": {},
+    "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2"},
+    "avx512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "ATEN_CPU_CAPABILITY": "avx512", "MKL_CBWR": "AVX512"},
+}
+PINS = frozenset().union(*INSTRUCTION_SETS.values())
+
+
+def list_variables(seed: int, threads: int, cpu_isa: str, strict: bool) -> dict[str, str]:
+    """Environment variables that the interpreter must have started with."""
+    variables = {
+        "PYTHONHASHSEED": str(seed),
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    if strict:
+        variables |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "OMP_DYNAMIC": "FALSE", "MKL_DYNAMIC": "FALSE"}
+    return variables | INSTRUCTION_SETS[cpu_isa]
+
+
+def is_started_with(variables: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process was started for exactly these variables."""
+    return environ.get(SENTINEL) == _identify(variables)
+
+
+def prepare_environment(variables: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment for a process that is to run with these variables; pins of instruction sets are not inherited."""
+    kept = {name: value for name, value in environ.items() if name not in PINS}
+    return {**kept, **variables, SENTINEL: _identify(variables)}
+
+
+def restart(variables: Mapping[str, str]) -> None:
+    """Starts this command anew with the variables, unless it was started with them; then it only returns.
+
+    Raises DeterminismError where Python was told to ignore its environment (-E, -I).
+    """
+    if is_started_with(variables):
+        return
+    if sys.flags.ignore_environment:
+        raise DeterminismError(
+            "python runs with -E or -I and ignores PYTHONHASHSEED, so hashes cannot be seeded",
+            "run it without -E and -I",
+        )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], prepare_environment(variables))
+
+
+def _identify(variables: Mapping[str, str]) -> str:
+    text = "\n".join(f"{name}={variables[name]}" for name in sorted(variables))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

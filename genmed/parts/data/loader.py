@@ -1,0 +1,108 @@
+"""Batches of bytes: which images a step sees, and how their bytes get to the device.
+
+A `DataLoader` carries whole batches; its workers copy bytes and hold no randomness and no float arithmetic, so their
+number cannot change a bit.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from genmed.ground.randomness import draw_order
+from genmed.parts.data.cache import ImageBytes
+from genmed.parts.data.processes import start_method
+from genmed.parts.data.records import Labels, Pixels
+
+if TYPE_CHECKING:
+    import torch
+
+Rows = npt.NDArray[np.int64]
+
+
+class Batch(NamedTuple):
+    """`rows` (B,) int64 in the dataset's records, `images` (B, C, S, S) uint8, `labels` (B, L) uint8."""
+
+    rows: "torch.Tensor"
+    images: "torch.Tensor"
+    labels: "torch.Tensor"
+
+
+def plan_epoch(seed: int, epoch: int, train: Rows, batch_size: int, shards: int) -> list[Rows]:
+    """The rows of each step of an epoch (counted from 1): a function of (seed, epoch).
+
+    A short batch at the end is cut to a multiple of the shards; less than two images a shard are left out of this
+    epoch (another epoch has another order), so that BatchNorm never sees a single one.
+    """
+    order = train[draw_order((seed, "order", epoch), len(train))]
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    last = len(batches[-1]) // shards * shards
+    batches[-1] = batches[-1][:last]
+    return batches if last >= 2 * shards else batches[:-1]
+
+
+def plan_evaluation(rows: Rows, batch_size: int) -> list[Rows]:
+    """All rows in their own order."""
+    return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+
+
+class _ByteBatches:
+    """A map-style dataset whose keys are whole batches of rows; maps the file in the process that reads."""
+
+    def __init__(self, images: ImageBytes, labels: Labels) -> None:
+        self.images, self.labels = images, labels
+        self._pixels: Pixels | None = None
+
+    def __getitem__(self, rows: Rows) -> Batch:
+        import torch
+
+        if self._pixels is None:
+            self._pixels = self.images.map()
+        return Batch(torch.from_numpy(rows), torch.from_numpy(self._pixels[rows]), torch.from_numpy(self.labels[rows]))
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_pixels": None}
+
+
+class _Plan:
+    """The sampler: batches of rows, set anew for each epoch."""
+
+    def __init__(self) -> None:
+        self.batches: Sequence[Rows] = ()
+
+    def __iter__(self) -> Iterator[Rows]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class BatchLoader:
+    """Reads planned batches, by worker processes that stay for the whole training if there are any."""
+
+    def __init__(
+        self, images: ImageBytes, labels: Labels, *, workers: int, prefetch: int, persistent: bool, pin: bool
+    ) -> None:
+        from torch.utils.data import DataLoader
+
+        from genmed.seed import get_generator, worker_init_fn
+
+        self._plan = _Plan()
+        self._loader: DataLoader[Batch] = DataLoader(
+            _ByteBatches(images, labels),  # type: ignore[arg-type]
+            batch_size=None,
+            sampler=self._plan,
+            num_workers=workers,
+            multiprocessing_context=start_method() if workers else None,
+            prefetch_factor=prefetch if workers else None,
+            persistent_workers=persistent and workers > 0,
+            pin_memory=pin,
+            worker_init_fn=worker_init_fn,
+            generator=get_generator(0),  # creating an iterator draws a seed: not from the global generator
+        )
+
+    def read(self, batches: Sequence[Rows]) -> Iterator[Batch]:
+        """The batches' bytes, in order."""
+        self._plan.batches = batches
+        yield from self._loader

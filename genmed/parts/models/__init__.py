@@ -1,0 +1,1 @@
+"""Networks: the table of names (`table`, without torch) and how one is built (`build`)."""

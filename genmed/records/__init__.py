@@ -1,0 +1,1 @@
+"""What is written down: config, run folder, environment, registry. Imports only the ground."""

@@ -1,0 +1,334 @@
+"""The one config that all commands share: everything a person may choose, split by concern.
+
+Each field is marked: `Bits` if it can change a bit of the trace or a metric, `Free` if it must not. The config's
+fingerprint covers the `Bits` fields alone.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from genmed.ground.fingerprints import digest_json
+
+T = TypeVar("T")
+
+
+class Mark:
+    """Whether a field affects bits."""
+
+    def __init__(self, affects_bits: bool) -> None:
+        self.affects_bits = affects_bits
+
+
+Bits = Annotated[T, Mark(True)]
+Free = Annotated[T, Mark(False)]
+
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _check_power_of_two(value: int) -> int:
+    if value & (value - 1):
+        raise ValueError("must be a power of two")
+    return value
+
+
+def _check_increasing(values: tuple[float, ...]) -> tuple[float, ...]:
+    if any(not 0 < value < 1 for value in values) or list(values) != sorted(set(values)):
+        raise ValueError("must be increasing fractions of the training between 0 and 1")
+    return values
+
+
+class Section(BaseModel):
+    """Frozen; unknown keys are refused; the docstring below a field is its documentation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_booleans_as_numbers(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            for name, value in values.items():
+                field = cls.model_fields.get(name)
+                if isinstance(value, bool) and field is not None and field.annotation in (int, float):
+                    raise ValueError(f"{name} must be a number, got {str(value).lower()}")
+        return values
+
+
+class Data(Section):
+    """Which images, at which size, and how they are split."""
+
+    dataset: Bits[str] = "phantom"
+    """Name of a dataset in the table: phantom (built in) or nih."""
+    root: Free[str] = ""
+    """Folder that holds the data; data/<dataset> unless given."""
+    image_size: Bits[Count] = 64
+    """Side of the square image that the network sees, in pixels; the dataset's own unless given."""
+    split: Bits[Literal["auto", "official", "patient"]] = "auto"
+    """official: the lists that come with the data; patient: our own by patient; auto: official where there."""
+    split_seed: Bits[Seed] = 0
+    """Seed of our own split, apart from `seed`, so that another training seed keeps the split."""
+    val_ratio: Bits[Fraction] = 0.2
+    """Share of patients for validation."""
+    test_ratio: Bits[Fraction] = 0.2
+    """Share of patients for the test; not used where an official test list decides."""
+    on_mismatch: Bits[Literal["stop", "skip"]] = "stop"
+    """What to do about table rows without an image and images without a row."""
+
+    @model_validator(mode="after")
+    def _leave_room_for_training(self) -> "Data":
+        if self.val_ratio + self.test_ratio >= 1:
+            raise ValueError(f"val_ratio + test_ratio must be below 1, got {self.val_ratio} + {self.test_ratio}")
+        return self
+
+
+class Normalisation(Section):
+    """How bytes become numbers: (pixel / 255 - mean) / std."""
+
+    method: Bits[Literal["dataset", "imagenet", "half", "fixed"]] = "dataset"
+    """dataset: mean and std of the training images; half: 0.5 and 0.5; fixed: `mean` and `std` below."""
+    mean: Bits[float | None] = None
+    """For `fixed`, on the scale 0 to 1."""
+    std: Bits[Positive | None] = None
+    """For `fixed`, on the scale 0 to 1."""
+
+    @model_validator(mode="after")
+    def _have_numbers_if_fixed(self) -> "Normalisation":
+        given = self.mean is not None and self.std is not None
+        if self.method == "fixed" and not given:
+            raise ValueError("method fixed needs both mean and std")
+        if self.method != "fixed" and (self.mean is not None or self.std is not None):
+            raise ValueError(f"mean and std go with method fixed, not with {self.method}")
+        return self
+
+
+class Augmentation(Section):
+    """Random changes of the training images, drawn for each image and epoch. null: as the preset says."""
+
+    preset: Bits[Literal["none", "light", "standard", "chexnet"]] = "light"
+    """none; light: small shifts and turns; standard: larger, with scale and contrast; chexnet: flips only."""
+    flip: Bits[Annotated[float, Field(ge=0, le=1)] | None] = None
+    """Probability of a horizontal flip."""
+    rotate: Bits[Annotated[float, Field(ge=0, le=90)] | None] = None
+    """Largest rotation either way, in degrees."""
+    translate: Bits[Annotated[float, Field(ge=0, le=0.5)] | None] = None
+    """Largest shift either way, as a share of the image's side."""
+    scale: Bits[Fraction | None] = None
+    """Largest change of size either way: 0.1 is 0.9 to 1.1."""
+    contrast: Bits[Fraction | None] = None
+    """Largest change of contrast either way: 0.1 is 0.9 to 1.1."""
+    brightness: Bits[Fraction | None] = None
+    """Largest change of brightness either way, as a share of the full range."""
+
+
+class Model(Section):
+    """Which network, and from where it starts."""
+
+    name: Bits[str] = "resnet18"
+    """A torchvision classification model, resnet18_small, or file.py:function of your own."""
+    weights: Bits[str] = "random"
+    """random; torchvision (its default weights); or a local .safetensors, .pt or .pth file."""
+    mode: Bits[Literal["full_finetune", "linear_probe"]] = "full_finetune"
+    """linear_probe trains the last layer alone and keeps the backbone in eval mode."""
+    input_channels: Bits[Literal["auto", "1", "3"]] = "auto"
+    """auto: grey images enter as 1 channel where the first layer allows it, else repeated as 3."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_channels_as_text(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("input_channels"), int):
+            return {**values, "input_channels": str(values["input_channels"])}
+        return values
+
+    @model_validator(mode="after")
+    def _probe_something_trained(self) -> "Model":
+        if self.mode == "linear_probe" and self.weights == "random":
+            raise ValueError("mode linear_probe needs trained weights; set weights to torchvision or a file")
+        return self
+
+
+class Optimizer(Section):
+    """How gradients become steps."""
+
+    name: Bits[Literal["sgd", "adam", "adamw"]] = "adamw"
+    """Update rule."""
+    lr: Bits[Positive] = 1e-3
+    """Learning rate at its highest."""
+    weight_decay: Bits[NonNegative] = 1e-2
+    """Decoupled for adamw, added to the gradient for sgd and adam."""
+    momentum: Bits[Fraction] = 0.9
+    """For sgd."""
+    beta1: Bits[Fraction] = 0.9
+    """For adam and adamw."""
+    beta2: Bits[Fraction] = 0.999
+    """For adam and adamw."""
+    clip_norm: Bits[Positive | None] = None
+    """Gradients are scaled down to this global 2-norm; null: not at all."""
+
+
+class Schedule(Section):
+    """The learning rate over the training: a function of the step alone."""
+
+    name: Bits[Literal["cosine", "multistep", "constant"]] = "cosine"
+    """cosine falls to 0; multistep multiplies by `gamma` at each milestone."""
+    warmup: Bits[Fraction] = 0.05
+    """Share of all steps over which the rate rises linearly from 0."""
+    milestones: Bits[Annotated[tuple[float, ...], AfterValidator(_check_increasing)]] = (0.5, 0.75)
+    """For multistep: shares of all steps."""
+    gamma: Bits[Positive] = 0.1
+    """For multistep."""
+
+
+class Loss(Section):
+    """Binary cross-entropy over findings, and its adjustments."""
+
+    label_smoothing: Bits[Fraction] = 0.0
+    """Targets move this far towards one half."""
+    positive_weights: Bits[Literal["none", "balanced"] | tuple[Positive, ...]] = "none"
+    """none; balanced: negatives / positives of each class in training; or one number a class."""
+
+
+class Training(Section):
+    """How long, in which portions, and what counts as best."""
+
+    epochs: Bits[Count] = 5
+    """Passes over the training images; the dataset's own unless given."""
+    batch_size: Bits[Annotated[int, Field(ge=2)]] = 32
+    """Images a step, over all shards."""
+    max_steps: Bits[Count | None] = None
+    """Ends the training early, after this many steps; null: not."""
+    select: Bits[Literal["best", "last"]] = "best"
+    """Which state the final metrics are of: best by `monitor` on validation, or the last."""
+    monitor: Bits[Literal["auroc_macro", "loss"]] = "auroc_macro"
+    """Validation figure that decides which epoch is best."""
+    patience: Bits[Natural] = 0
+    """Early stopping: epochs without a better `monitor` after which training ends; 0: off."""
+    validate_every: Free[Count] = 1
+    """Epochs between validations; the last epoch is always validated."""
+
+
+class Compute(Section):
+    """On what and how exactly it is computed."""
+
+    device: Bits[Literal["auto", "cpu", "cuda", "mps"]] = "auto"
+    """auto is resolved when the run is born: cuda, else mps, else cpu."""
+    determinism: Bits[Literal["strict", "seeded"]] = "strict"
+    """strict: deterministic kernels or an error; seeded: everything seeded, kernels free."""
+    precision: Bits[Literal["fp32", "bf16", "fp16"]] = "fp32"
+    """bf16 and fp16 by autocast, fp16 with a gradient scaler."""
+    tf32: Bits[bool] = False
+    """Whether CUDA may use TF32 in matrix products and convolutions."""
+    memory_format: Bits[Literal["channels_last", "contiguous"]] = "channels_last"
+    """Order of the elements of images in memory; other bits, other speed."""
+    threads: Bits[Count] = 1
+    """CPU threads that share one operation; the machine's physical cores, at most 8, unless given."""
+    cpu_isa: Bits[Literal["native", "avx2", "avx512"]] = "native"
+    """Highest CPU instruction set to use, so that unequal CPUs can give equal bits."""
+    shards: Bits[Annotated[Count, AfterValidator(_check_power_of_two)]] = 1
+    """Fixed slices of each batch on which the arithmetic is defined: a power of two."""
+    num_workers: Free[Natural] = 0
+    """Processes that read batches ahead; 0: none, which is as fast where the cache lies in memory."""
+    prefetch: Free[Count] = 2
+    """Batches that each of these reads ahead."""
+    persistent_workers: Free[bool] = True
+    """Whether these stay from epoch to epoch."""
+
+
+class Checkpoints(Section):
+    """Which states are kept beside `best`."""
+
+    keep: Free[Count] = 1
+    """The newest so many."""
+    every_epochs: Free[Count | None] = None
+    """Also each so-many-th epoch's, for ever; null: none."""
+    every_steps: Free[Count | None] = None
+    """Also writes one each so many steps within an epoch; null: only at its end."""
+
+
+class Run(Section):
+    """How the run is called and what is written of it."""
+
+    name: Free[Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")]] = ""
+    """Begins the run's name, before its id; <dataset>-<model>-s<seed> unless given."""
+    tags: Free[tuple[str, ...]] = ()
+    """Words to find the run by."""
+    note: Free[str] = ""
+    """Anything worth remembering."""
+    trace: Free[bool] = True
+    """Whether each step's fingerprints are written; a run without cannot be verified."""
+
+
+class Config(Section):
+    """Everything that a person may choose."""
+
+    seed: Bits[Seed] = 42
+    """Of weights, order, augmentation and dropout."""
+    data: Data = Data()
+    normalisation: Normalisation = Normalisation()
+    augmentation: Augmentation = Augmentation()
+    model: Model = Model()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    loss: Loss = Loss()
+    training: Training = Training()
+    compute: Compute = Compute()
+    checkpoints: Checkpoints = Checkpoints()
+    run: Run = Run()
+
+    def affecting_bits(self) -> dict[str, Any]:
+        """Dotted key -> value of each field that affects bits; of files the name, their content is digested as code."""
+        values = {key: value for key, value in flatten(self).items() if affects_bits(key)}
+        for key in ("model.name", "model.weights"):
+            values[key] = Path(str(values[key])).name
+        return values
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of `affecting_bits`."""
+        return digest_json(self.affecting_bits())
+
+    def replace(self, **values: Any) -> "Config":
+        """A validated copy with dotted keys changed, e.g. `replace(**{"compute.device": "cpu"})`."""
+        return Config.model_validate(unflatten({**flatten(self), **values}))
+
+
+def list_keys() -> dict[str, Any]:
+    """Dotted key -> pydantic's FieldInfo, in the order of the document."""
+    keys = {}
+    for name, field in Config.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            keys.update({f"{name}.{inner}": info for inner, info in field.annotation.model_fields.items()})
+        else:
+            keys[name] = field
+    return keys
+
+
+def affects_bits(key: str) -> bool:
+    """Whether the field under this dotted key can change a bit of the trace or a metric."""
+    marks = [mark for mark in list_keys()[key].metadata if isinstance(mark, Mark)]
+    return marks[0].affects_bits
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Dotted key -> plain value (tuples as lists)."""
+    document = config.model_dump(mode="json")
+    return {key: _look_up(document, key) for key in list_keys()}
+
+
+def unflatten(values: dict[str, Any]) -> dict[str, Any]:
+    """The nested document of dotted keys."""
+    document: dict[str, Any] = {}
+    for key, value in values.items():
+        section, _, name = key.rpartition(".")
+        (document.setdefault(section, {}) if section else document)[name] = value
+    return document
+
+
+def _look_up(document: dict[str, Any], key: str) -> Any:
+    section, _, name = key.rpartition(".")
+    return (document[section] if section else document)[name]

@@ -1,0 +1,188 @@
+"""Where values come from: defaults, then a YAML file, then GENMED_* variables, then flags; the last one wins."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from genmed.ground.errors import ConfigError
+from genmed.records.config.sections import Config, list_keys, unflatten
+
+PREFIX = "GENMED_"
+NOT_KEYS = {"GENMED_ROOT", "GENMED_REGISTRY", "GENMED_CACHE", "GENMED_STARTED_FOR"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Values by dotted key, and for each the words that name where it came from."""
+
+    values: Mapping[str, Any]
+    origins: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ResolvedConfig:
+    """A valid config and where each value came from ('default' where nobody said)."""
+
+    config: Config
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+
+def layer_of_defaults(values: Mapping[str, Any], origin: str) -> Layer:
+    return Layer(values, dict.fromkeys(values, origin))
+
+
+def layer_of_file(path: Path) -> Layer:
+    """A YAML file that nests by concern, or names dotted keys.
+
+    Raises ConfigError where it is missing, is not YAML, or has an unknown or repeated key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"no config file {path}", "check --config") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the config file {path}: {error}") from None
+    try:
+        document = yaml.load(text, _UniqueKeys)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if document is None:
+        document = {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} must hold keys and values, found {type(document).__name__}")
+    values: dict[str, Any] = {}
+    for key, value in document.items():
+        if isinstance(value, dict):
+            values.update({f"{key}.{inner}": inner_value for inner, inner_value in value.items()})
+        elif value is None and _is_section(str(key)):
+            continue
+        else:
+            values[str(key)] = value
+    _refuse_unknown(values, f" in {path}")
+    return Layer(values, dict.fromkeys(values, str(path)))
+
+
+def layer_of_environment(environ: Mapping[str, str]) -> Layer:
+    """GENMED_SEED, GENMED_TRAINING__EPOCHS and the like; values are read as YAML."""
+    values, origins = {}, {}
+    for variable in sorted(environ):
+        if variable.startswith(PREFIX) and variable not in NOT_KEYS and not variable.startswith("GENMED_TEST_"):
+            key = variable.removeprefix(PREFIX).lower().replace("__", ".")
+            _refuse_unknown({key: None}, f" (variable {variable})", as_variable=True)
+            values[key] = _parse(environ[variable], variable)
+            origins[key] = variable
+    return Layer(values, origins)
+
+
+def layer_of_flags(values: Mapping[str, Any], origins: Mapping[str, str], settings: Sequence[str] = ()) -> Layer:
+    """Flags by dotted key (None: not given) and `--set KEY=VALUE` texts."""
+    given = {key: value for key, value in values.items() if value is not None}
+    named = {key: origins[key] for key in given}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set takes KEY=VALUE, got {text!r}", "for example --set training.patience=3")
+        _refuse_unknown({key: None}, " (--set)")
+        given[key], named[key] = _parse(value, f"--set {key}"), "--set"
+    return Layer(given, named)
+
+
+def resolve(layers: Sequence[Layer]) -> ResolvedConfig:
+    """Lays the layers over one another, the last on top, and validates the whole.
+
+    Raises ConfigError with the first wrong key, its rule, what was given and where it came from.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        values.update(layer.values)
+        origins.update(layer.origins)
+    try:
+        config = Config.model_validate(unflatten(values))
+    except ValidationError as error:
+        raise ConfigError(*_explain(error, origins)) from None
+    return ResolvedConfig(config, origins)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A key given twice is a mistake that plain YAML loaders swallow."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"cannot read the value {text!r} of {where}") from None
+
+
+def _is_section(name: str) -> bool:
+    return any(key.startswith(f"{name}.") for key in list_keys())
+
+
+def _refuse_unknown(values: Mapping[str, Any], where: str, as_variable: bool = False) -> None:
+    known = list_keys()
+    for key in values:
+        if key not in known:
+            near = suggest_key(str(key))
+            shown = PREFIX + near.upper().replace(".", "__") if as_variable and near else near
+            raise ConfigError(
+                f"unknown key {key}{where}",
+                f"did you mean {shown}?" if near else "`genmed train --dry-run` prints all keys",
+            )
+
+
+def suggest_key(key: str) -> str | None:
+    """The known key nearest to a wrong one: the same last word under any section, else the closest spelling."""
+    known = list(list_keys())
+    last = key.replace("-", "_").rpartition(".")[2]
+    by_last = {name.rpartition(".")[2]: name for name in known}
+    if last in by_last:
+        return by_last[last]
+    near = difflib.get_close_matches(key, known, 1, 0.75) or difflib.get_close_matches(last, by_last, 1, 0.7)
+    return by_last.get(near[0], near[0]) if near else None
+
+
+def suggest(name: str, known: Sequence[str]) -> str:
+    """'did you mean x or y?', or the list of what is known."""
+    near = difflib.get_close_matches(name, known, 3, 0.6)
+    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> tuple[str, str]:
+    """The first mistake as one line, where its value came from as the hint."""
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    key = next((".".join(location[:n]) for n in (2, 1) if ".".join(location[:n]) in list_keys()), "")
+    context = first.get("ctx", {})
+    if first["type"] == "value_error" and "error" in context:
+        rule = str(context["error"])
+        section = ".".join(location[:1])
+        sources = sorted({origin for name, origin in origins.items() if name.startswith(section)})
+        message = f"{key} {rule}, got {first['input']}" if key else f"{section}: {rule}"
+        return message, f"set by {', '.join(sources)}" if sources and not key else _origin_of(key, origins)
+    rule = first["msg"][0].lower() + first["msg"][1:]
+    rule = rule.replace("input should be", "must be").replace("string should", "must").replace("input should", "must")
+    return f"{key or '.'.join(location)} {rule}, got {_show(first['input'])}", _origin_of(key, origins)
+
+
+def _origin_of(key: str, origins: Mapping[str, str]) -> str:
+    return f"set by {origins[key]}" if key in origins else ""
+
+
+def _show(value: Any) -> str:
+    text = str(value) if isinstance(value, (int, float, str)) else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

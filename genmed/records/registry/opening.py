@@ -1,0 +1,90 @@
+"""Where the registry is, and opening it: for reading nothing is made, for writing what is missing is."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import NullPool
+
+from genmed.ground.errors import StorageError
+from genmed.ground.files import storage_errors
+from genmed.records.registry.migrate import HEAD, migrate, read_version
+from genmed.records.registry.refusals import PLACE_HINT, REBUILD_HINT, attempt
+from genmed.records.registry.sqlite import create_database, dump_json, sqlite_engine
+from genmed.records.registry.store import Registry
+
+VARIABLE = "GENMED_REGISTRY"
+URL_HINT = "a database URL is wanted, e.g. sqlite:////data/registry.db"
+
+
+def registry_url(root: Path, environ: Mapping[str, str]) -> str:
+    """The registry's database URL: GENMED_REGISTRY if it is set, else that of the file `registry.db` in the root."""
+    return environ.get(VARIABLE) or f"sqlite:///{root.absolute() / 'registry.db'}"
+
+
+def open_registry(root: Path, *, create: bool) -> Registry | None:
+    """The registry of the root, its schema brought up to date.
+
+    create: make the folder, the file and the tables if they are missing. Otherwise nothing is made: None where there
+    is no registry, or one without tables. Raises StorageError where it cannot be opened or is something else.
+    """
+    url = os.environ.get(VARIABLE)
+    place = _parse(url) if url else root.absolute() / "registry.db"
+    if isinstance(place, URL):
+        return _open_server(place, create)
+    return _open_file(place, create)
+
+
+def _parse(url: str) -> Path | URL:
+    """The file of an SQLite URL, another database's URL as it is."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StorageError(f"{VARIABLE} is not a database URL", URL_HINT) from error
+    if parsed.get_backend_name() != "sqlite":
+        return parsed
+    if parsed.database in {None, "", ":memory:"}:
+        raise StorageError(f"{VARIABLE} is a database in memory, which would be lost", URL_HINT)
+    return Path(str(parsed.database)).absolute()
+
+
+def _open_file(path: Path, create: bool) -> Registry | None:
+    with storage_errors(path):
+        if path.parent.exists() and not path.parent.is_dir():
+            raise StorageError(f"cannot keep a registry in {path.parent}: it is not a folder", PLACE_HINT)
+        if path.is_dir():
+            raise StorageError(f"{path} is a folder where the registry's file should be", REBUILD_HINT)
+        if create:
+            _make_folder(path.parent)
+            attempt(path, lambda: create_database(path))
+        elif not path.exists():
+            return None
+    reading, writing = sqlite_engine(path, "read"), sqlite_engine(path, "write")
+    return _open(Registry(path, reading, writing), sqlite_engine(path, "migrate"), create)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StorageError(f"cannot make the folder {folder}: {error.strerror}", PLACE_HINT) from error
+
+
+def _open_server(url: URL, create: bool) -> Registry | None:
+    place = url.render_as_string(hide_password=True)
+    try:
+        engine: Engine = create_engine(url, poolclass=NullPool, json_serializer=dump_json)
+    except (ArgumentError, ImportError) as error:
+        raise StorageError(f"cannot use the registry {place}: {error}", "install that database's driver") from error
+    return _open(Registry(place, engine, engine), engine, create)
+
+
+def _open(registry: Registry, migrating: Engine, create: bool) -> Registry | None:
+    version = registry.read(lambda connection: read_version(connection, registry.place))
+    if version is None and not create:
+        return None
+    if version != HEAD:
+        attempt(registry.place, lambda: migrate(migrating, registry.place))
+    return registry

@@ -1,0 +1,219 @@
+"""The registry's methods: each one transaction, as short as it can be."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from genmed.ground.errors import ConfigError
+from genmed.records.registry.finding import RunName, choose
+from genmed.records.registry.queries import (
+    run_not_found,
+    select_checkpoints,
+    select_final_metrics,
+    select_metrics,
+    select_names,
+    select_run,
+    select_runs,
+    select_verifications,
+)
+from genmed.records.registry.refusals import attempt
+from genmed.records.registry.rows import (
+    Metrics,
+    RunRecord,
+    check_distinct,
+    columns_of,
+    insert_records,
+    insert_rows,
+    metric_rows,
+    read_progress,
+    replace_rows,
+)
+from genmed.records.registry.tables import (
+    CHECKPOINTS,
+    FINAL,
+    METRICS,
+    RUNS,
+    VERIFICATIONS,
+    CheckpointRow,
+    RunRow,
+    RunSummary,
+    Status,
+    VerificationRow,
+)
+
+Result = TypeVar("Result")
+
+
+class Registry:
+    """An index of the runs; each run's truth is its folder. Made by `open_registry`.
+
+    Safe to share between threads and to carry through a fork; there is nothing to close. All methods raise
+    StorageError where the database cannot be used, and those that take the id of a run RunNotFoundError if it is gone.
+    """
+
+    def __init__(self, place: Path | str, reading: Engine, writing: Engine) -> None:
+        self.place = place
+        self._reading = reading
+        self._writing = writing
+
+    def read(self, work: Callable[[Connection], Result]) -> Result:
+        """The result of `work` on one consistent state of the database."""
+
+        def transaction() -> Result:
+            with self._reading.connect() as connection:
+                return work(connection)
+
+        return attempt(self.place, transaction)
+
+    def write(self, work: Callable[[Connection], Result]) -> Result:
+        """The result of `work`, done whole or not at all; it may be called again if the database was locked."""
+
+        def transaction() -> Result:
+            with self._writing.begin() as connection:
+                return work(connection)
+
+        return attempt(self.place, transaction)
+
+    def add_run(self, run: RunRow) -> None:
+        """Raises ConfigError if a run of that name or id is there already."""
+        try:
+            self.write(lambda connection: insert_rows(connection, RUNS, [columns_of(run)]))
+        except IntegrityError as error:
+            raise ConfigError(f"a run named {run.name} or with id {run.id} exists", "choose another --name") from error
+
+    def update_run(self, run_id: str, **fields: Any) -> None:
+        """Sets the given fields of the run's row."""
+        self.write(lambda connection: _update(connection, run_id, fields))
+
+    def beat(self, run_id: str) -> None:
+        """Notes that the run's process lives."""
+        self.update_run(run_id, heartbeat=datetime.now(UTC))
+
+    def record_epoch(self, run_id: str, epoch: int, metrics: Metrics, **run_fields: Any) -> None:
+        """The metrics of an epoch, a heartbeat, and fields of the run's row, e.g. `epochs_done`.
+
+        Metrics of this and of later epochs are replaced: they are from before the run was resumed.
+        """
+        assert epoch >= 0, epoch
+
+        def work(connection: Connection) -> None:
+            _update(connection, run_id, {"heartbeat": datetime.now(UTC), **run_fields})
+            connection.execute(delete(METRICS).where(METRICS.c.run_id == run_id, METRICS.c.epoch >= epoch))
+            insert_rows(connection, METRICS, metric_rows(run_id, epoch, metrics))
+
+        self.write(work)
+
+    def record_final_metrics(self, run_id: str, metrics: Metrics, **run_fields: Any) -> None:
+        """Replaces the metrics of the whole run; with fields of the run's row, e.g. `status`."""
+
+        def work(connection: Connection) -> None:
+            _update(connection, run_id, {"heartbeat": datetime.now(UTC), **run_fields})
+            connection.execute(delete(METRICS).where(METRICS.c.run_id == run_id, METRICS.c.epoch == FINAL))
+            insert_rows(connection, METRICS, metric_rows(run_id, FINAL, metrics))
+
+        self.write(work)
+
+    def record_checkpoints(self, run_id: str, checkpoints: Sequence[CheckpointRow], **run_fields: Any) -> None:
+        """Replaces the list of the run's checkpoints: those that are on the disk now."""
+        assert all(row.run_id == run_id for row in checkpoints), run_id
+
+        def work(connection: Connection) -> None:
+            _update(connection, run_id, {"heartbeat": datetime.now(UTC), **run_fields})
+            connection.execute(delete(CHECKPOINTS).where(CHECKPOINTS.c.run_id == run_id))
+            insert_rows(connection, CHECKPOINTS, map(columns_of, checkpoints))
+
+        self.write(work)
+
+    def record_verification(self, verification: VerificationRow) -> None:
+        def work(connection: Connection) -> None:
+            select_run(connection, verification.run_id)
+            connection.execute(insert(VERIFICATIONS), columns_of(verification))
+
+        self.write(work)
+
+    def remove_run(self, run_id: str) -> None:
+        """Drops the run's row and all that belongs to it; its folder is the caller's."""
+
+        def work(connection: Connection) -> None:
+            select_run(connection, run_id)
+            connection.execute(delete(RUNS).where(RUNS.c.id == run_id))
+
+        self.write(work)
+
+    def rebuild(self, records: Iterable[RunRecord]) -> int:
+        """Makes the registry hold the given runs and no others, in one transaction; returns how many it then holds.
+
+        The records are read before the transaction begins, so trainings go on meanwhile; a run that was added, changed
+        or removed since keeps its row. Raises RecordError if two records have one id or name.
+        """
+        before = self.read(read_progress)
+        held = list(records)
+        check_distinct(held)
+        return self.write(lambda connection: replace_rows(connection, held, before))
+
+    def replace_run(self, record: RunRecord) -> None:
+        """Makes the registry hold this run as its folder tells it, whatever it held of it before."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(RUNS).where(RUNS.c.id == record.run.id))
+            insert_records(connection, [record])
+
+        self.write(work)
+
+    def count(self) -> int:
+        """The number of runs, hidden ones too."""
+        return self.read(lambda connection: connection.execute(select(func.count()).select_from(RUNS)).scalar_one())
+
+    def runs(
+        self,
+        limit: int | None = None,
+        status: Status | None = None,
+        dataset: str | None = None,
+        tag: str | None = None,
+        include_hidden: bool = False,
+    ) -> list[RunSummary]:
+        """The newest `limit` runs of that status, dataset and tag, newest first; `run` has the rest of each."""
+        return self.read(lambda connection: select_runs(connection, limit, status, dataset, tag, include_hidden))
+
+    def names(self) -> list[RunName]:
+        """What the runs go by, newest first, hidden ones too."""
+        return self.read(select_names)
+
+    def run(self, run_id: str) -> RunRow:
+        """The run with that whole id."""
+        return self.read(lambda connection: select_run(connection, run_id))
+
+    def find(self, reference: str) -> RunRow:
+        """The run that a person means: name, id, unique prefix of either, `latest`, `latest~1`.
+
+        Raises RunNotFoundError, its hint naming the candidates or the nearest names.
+        """
+        return self.read(lambda connection: select_run(connection, choose(reference, select_names(connection))))
+
+    def metrics(self, run_id: str) -> dict[int, dict[str, float | None]]:
+        """The run's metrics by epoch and name, None where undefined; those of the whole run under `FINAL` (-1)."""
+        return self.read(lambda connection: select_metrics(connection, run_id))
+
+    def final_metrics(self, run_ids: Collection[str]) -> dict[str, dict[str, float | None]]:
+        """The final metrics of many runs at once, by id and name."""
+        return self.read(lambda connection: select_final_metrics(connection, run_ids))
+
+    def checkpoints(self, run_id: str) -> list[CheckpointRow]:
+        """By step, then path."""
+        return self.read(lambda connection: select_checkpoints(connection, run_id))
+
+    def verifications(self, run_id: str) -> list[VerificationRow]:
+        """Oldest first."""
+        return self.read(lambda connection: select_verifications(connection, run_id))
+
+
+def _update(connection: Connection, run_id: str, fields: Mapping[str, Any]) -> None:
+    unknown = fields.keys() - set(RUNS.c.keys()) | fields.keys() & {"id"}
+    assert not unknown, f"no such fields to set: {sorted(unknown)}"
+    assert fields.get("status", "running") in get_args(Status), fields["status"]
+    if connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(dict(fields))).rowcount == 0:
+        raise run_not_found(run_id)

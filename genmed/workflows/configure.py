@@ -1,0 +1,82 @@
+"""From flags, variables and files to one config that can be trained; without torch."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from genmed.ground.errors import ConfigError
+from genmed.ground.interpreter import list_variables
+from genmed.parts.data.datasets import find_dataset
+from genmed.parts.models.table import check_model, is_user_model
+from genmed.records.config import (
+    Config,
+    Layer,
+    ResolvedConfig,
+    layer_of_defaults,
+    layer_of_environment,
+    layer_of_file,
+    layer_of_flags,
+    resolve,
+)
+from genmed.records.environment import count_default_threads
+
+
+def configure(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    file: Path | None = None,
+    settings: Sequence[str] = (),
+    origins: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> ResolvedConfig:
+    """Flag over GENMED_* variable over YAML over the dataset's default over the default; checked as far as possible.
+
+    flags: values by dotted key, None where not given. Raises ConfigError.
+    """
+    flags = flags or {}
+    layers: list[Layer] = [layer_of_file(file)] if file else []
+    layers.append(layer_of_environment(os.environ if environ is None else environ))
+    layers.append(layer_of_flags(flags, origins or {key: f"argument {key}" for key in flags}, settings))
+    first = resolve(layers).config
+    dataset = find_dataset(first.data.dataset)
+    defaults = layer_of_defaults(dataset.defaults, f"default for {dataset.name}")
+    threads = layer_of_defaults({"compute.threads": count_default_threads()}, "physical cores, at most 8")
+    root = {} if dataset.built_in else {"data.root": f"data/{dataset.name}"}
+    resolved = resolve([defaults, threads, layer_of_defaults(root, f"default for {dataset.name}"), *layers])
+    check(resolved.config)
+    return resolved
+
+
+def check(config: Config) -> None:
+    """What can be told without torch and without reading the data. Raises ConfigError."""
+    dataset = find_dataset(config.data.dataset)
+    if not dataset.built_in and config.data.root and not Path(config.data.root).is_dir():
+        raise ConfigError(
+            f"no data folder {config.data.root} for {dataset.name}",
+            f"put the data there or name their folder with --data-root; needed: {dataset.needs}",
+        )
+    check_model(config.model.name, config.data.image_size)
+    weights = config.loss.positive_weights
+    if isinstance(weights, tuple) and len(weights) != len(dataset.classes):
+        raise ConfigError(
+            f"loss.positive_weights has {len(weights)} numbers, {dataset.name} has {len(dataset.classes)} classes"
+        )
+    if config.model.weights == "torchvision" and is_user_model(config.model.name):
+        raise ConfigError("torchvision has no weights for a model of your own", "name a file with --weights")
+    if config.training.batch_size < 2 * config.compute.shards:
+        raise ConfigError(
+            f"training.batch_size must be at least 2 a shard, got {config.training.batch_size}"
+            f" for {config.compute.shards} shards"
+        )
+    if config.training.batch_size % config.compute.shards:
+        raise ConfigError(
+            f"compute.shards must divide training.batch_size, got {config.compute.shards}"
+            f" and {config.training.batch_size}"
+        )
+
+
+def interpreter_variables(config: Config) -> dict[str, str]:
+    """Environment variables that a process must have been started with to run this config."""
+    compute = config.compute
+    return list_variables(config.seed, compute.threads, compute.cpu_isa, compute.determinism == "strict")

@@ -1,0 +1,169 @@
+"""The part that train, resume and verify share: from a progress to the end of training, and to a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from genmed.engine.checkpoint import CheckpointStore, restore_weights
+from genmed.engine.evaluation import Evaluation, evaluate
+from genmed.engine.loop import Training
+from genmed.engine.progress import Progress
+from genmed.engine.task import Task
+from genmed.engine.trace import NoTrace, TraceFile, make_header, trace_digest
+from genmed.ground.errors import GenmedError, Interrupted, RunError, StorageError
+from genmed.parts.data.loader import BatchLoader
+from genmed.records.run_folder import RunDocument, RunFolder, now, this_process, write_table
+from genmed.workflows.assemble import Session
+from genmed.workflows.index import Index, life_of
+from genmed.workflows.recording import Recorder, StopSignal
+from genmed.workflows.reporting import Reporter
+
+MEASURED = ("val", "test")
+
+
+def execute(
+    session: Session, folder: RunFolder, index: Index, reporter: Reporter, store: CheckpointStore, progress: Progress
+) -> RunDocument:
+    """Trains to the end, evaluates, and completes the record. The learner is in the state that `progress` says.
+
+    Raises Interrupted after the state is safe, RunError; the run's status is right in every case.
+    """
+    with _recorded_end(folder, index):
+        document = folder.update(status="running", started=now(), ended=None, process=this_process(), error=None)
+        index.attempt(lambda registry: registry.update_run(document.id, **life_of(document)))
+        trace: TraceFile | NoTrace = NoTrace()
+        if session.task.config.run.trace:
+            trace = TraceFile(folder.trace_path, make_header(session.initial))
+            trace.start_at(progress.step)
+        stop = StopSignal()
+        training = Training(
+            task=session.task,
+            learner=session.learner,
+            progress=progress,
+            loader=make_loader(session.task),
+            trace=trace,
+            store=store,
+            observer=Recorder(folder, document, index, reporter, stop),
+        )
+        with stop.heard():
+            reporter.begin_steps(progress.step, session.task.total_steps, session.task.config.training.batch_size)
+            try:
+                fingerprint = training.run()
+            finally:
+                reporter.end_steps()
+                trace.close()
+        results = evaluate_selected(training)
+        write_predictions(folder.predictions_path, session, results)
+        return _complete(folder, index, progress, results, fingerprint)
+
+
+def make_loader(task: Task) -> BatchLoader:
+    """The loader that the config asks for."""
+    compute = task.config.compute
+    return BatchLoader(
+        task.images,
+        task.labels,
+        workers=compute.num_workers,
+        prefetch=compute.prefetch,
+        persistent=compute.persistent_workers,
+        pin=task.device == "cuda",
+    )
+
+
+def evaluate_selected(training: Training) -> dict[str, Evaluation]:
+    """Validation and test by the state that `training.select` names; leaves the learner with that state's weights."""
+    if training.task.config.training.select == "best":
+        restore_weights(training.store.best(training.progress), training.learner)
+    return {side: evaluate(training.learner, training.task, training.loader, side) for side in MEASURED}
+
+
+def merge_metrics(results: dict[str, Evaluation]) -> dict[str, float | None]:
+    return {name: value for result in results.values() for name, value in result.metrics.items()}
+
+
+def write_predictions(path: Path, session: Session, results: dict[str, Evaluation]) -> None:
+    """One row an image of validation and test; 9 digits hold a float32 exactly."""
+    task, records = session.task, session.data.records
+    names = ["id", "patient", "site", "split"]
+    names += [f"truth_{label}" for label in task.classes] + [f"score_{label}" for label in task.classes]
+
+    def rows() -> Iterator[list[Any]]:
+        for side, result in results.items():
+            for row, scores in zip(task.rows[side], result.scores, strict=True):
+                described = [records.ids[row], records.patients[row], records.sites[row], side]
+                yield [*described, *task.labels[row].tolist(), *(f"{score:.9g}" for score in scores)]
+
+    write_table(path, names, rows())
+
+
+def _complete(
+    folder: RunFolder, index: Index, progress: Progress, results: dict[str, Evaluation], fingerprint: str
+) -> RunDocument:
+    metrics = merge_metrics(results)
+    document = folder.update(
+        status="completed",
+        ended=now(),
+        epochs_done=progress.epoch,
+        steps_done=progress.step,
+        best_epoch=progress.best_epoch,
+        metrics=metrics,
+        fingerprint=fingerprint,
+        trace_digest=trace_digest(folder.trace_path),
+    )
+    index.attempt(
+        lambda registry: registry.record_final_metrics(
+            document.id,
+            metrics,
+            **life_of(document),
+            fingerprint=document.fingerprint,
+            trace_digest=document.trace_digest,
+        )
+    )
+    folder.log(f"Final state: {fingerprint}")
+    if document.trace_digest:
+        folder.log(f"Trace: {document.trace_digest}")
+    headline = metrics.get("test_auroc_macro")
+    folder.log(f"Test AUROC (mean of classes): {'undefined' if headline is None else f'{headline:.4f}'}")
+    folder.log("Completed")
+    return document
+
+
+@contextmanager
+def _recorded_end(folder: RunFolder, index: Index) -> Iterator[None]:
+    """Leaves the right status behind however the training ends, and says how to go on."""
+    try:
+        yield
+    except Interrupted as error:
+        _note_end(folder, index, "interrupted", error.message)
+        raise Interrupted(error.message, f"the state is safe; go on with: {resume_command(folder)}") from None
+    except KeyboardInterrupt:
+        _note_end(folder, index, "interrupted", "broken off")
+        raise Interrupted("broken off", f"go on from the last checkpoint with: {resume_command(folder)}") from None
+    except StorageError as error:
+        _note_end(folder, index, "failed", error.message)
+        raise RunError(error.message, f"{error.hint}; then go on with: {resume_command(folder)}") from error
+    except GenmedError as error:
+        _note_end(folder, index, "failed", error.message)
+        raise
+    except Exception as error:
+        _note_end(folder, index, "failed", f"{type(error).__name__}: {error}")
+        raise
+
+
+def _note_end(folder: RunFolder, index: Index, status: str, reason: str) -> None:
+    try:
+        document = folder.update(status=status, ended=now(), error=reason)
+        folder.log(f"{status.capitalize()}: {reason}")
+    except StorageError:  # a full disk: run.json still says running, and the process that it names will be dead
+        return
+    index.attempt(lambda registry: registry.update_run(document.id, **life_of(document)))
+
+
+def resume_command(folder: RunFolder) -> str:
+    """The exact command, with --root where the run does not lie below the current folder."""
+    root = folder.path.parent.parent
+    place = "" if root.resolve() == Path.cwd().resolve() else f" --root {root}"
+    return f"genmed resume {folder.name}{place}"

@@ -1,0 +1,93 @@
+"""What a run was recorded with against what is here now: config, data, code, environment."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from genmed.ground.errors import RecordError
+from genmed.ground.fingerprints import digest_file
+from genmed.records.config import Config
+from genmed.records.config.sources import layer_of_file, resolve
+from genmed.records.environment import compare_environments
+from genmed.records.run_folder import RunDocument, RunFolder
+from genmed.workflows.assemble import LoadedData, Session
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """One thing that is not as recorded."""
+
+    what: str
+    recorded: Any
+    found: Any
+    changes_bits: bool
+    why: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if key != "why"}
+
+
+def read_config(folder: RunFolder, document: RunDocument) -> Config:
+    """The run's config. Raises RecordError where config.yaml is missing or was edited in what affects bits."""
+    if not folder.config_path.is_file():
+        raise RecordError(f"{folder.config_path} is missing")
+    config = resolve([layer_of_file(folder.config_path)]).config
+    if config.fingerprint != document.config_fingerprint:
+        raise RecordError(
+            f"{folder.config_path} was edited: its fingerprint is {config.fingerprint}, recorded is"
+            f" {document.config_fingerprint}",
+            "put it back, or train a new run from it with --config",
+        )
+    return config
+
+
+def compare_session(folder: RunFolder, document: RunDocument, session: Session) -> list[Mismatch]:
+    """All that differs: code, then environment by field. Data are for `compare_data`."""
+    recorded = folder.read_json(folder.environment_path)
+    found = []
+    if session.code["digest"] != document.code_digest:
+        names = _name_changes(recorded["code"]["files"], session.code["files"])
+        found.append(Mismatch("code", document.code_digest, session.code["digest"], True, f"changed: {names}"))
+    differences = compare_environments(recorded, {**session.environment, "code": recorded["code"]}, document.device)
+    found += [
+        Mismatch(entry.field, entry.recorded, entry.found, entry.changes_bits, entry.why) for entry in differences
+    ]
+    return found
+
+
+def compare_data(folder: RunFolder, document: RunDocument, data: LoadedData) -> list[Mismatch]:
+    """What differs between the recorded images and those here, by image. Raises RecordError for a damaged record."""
+    if data.fingerprint == document.data_fingerprint:
+        return []
+    described = folder.read_json(folder.data_path)
+    if not folder.images_path.is_file() or digest_file(folder.images_path) != described["images"]["sha256"]:
+        raise RecordError(f"{folder.images_path} is missing or was edited")
+    with open(folder.images_path, newline="", encoding="utf-8") as file:
+        recorded = {row["id"]: row for row in csv.DictReader(file)}
+    records, classes = data.records, data.facts.classes
+    found: list[Mismatch] = []
+    for row, name in enumerate(records.ids):
+        now = {
+            "patient": records.patients[row],
+            "site": records.sites[row],
+            "split": data.split.sides[row],
+            "labels": "|".join(label for label, value in zip(classes, records.labels[row], strict=True) if value),
+            "decoded": data.images.digests.decoded[row],
+        }
+        then = recorded.pop(name, None)
+        if then is None:
+            found.append(Mismatch(f"image {name}", None, "present", True))
+            continue
+        for column, value in now.items():
+            if then[column] != value:
+                what = "pixels" if column == "decoded" else column
+                found.append(Mismatch(f"{what} of {name}", then[column], value, True))
+    found += [Mismatch(f"image {name}", "present", None, True) for name in recorded]
+    return found or [Mismatch("data", document.data_fingerprint, data.fingerprint, True)]
+
+
+def _name_changes(recorded: dict[str, str], found: dict[str, str]) -> str:
+    names = sorted(name for name in recorded.keys() | found.keys() if recorded.get(name) != found.get(name))
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,152 @@
+"""Between run folders and the registry: rows are made from folders, so that the registry can be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from genmed.engine.checkpoint import Checkpoint, check_checkpoint, describe_checkpoint, list_checkpoints
+from genmed.ground.errors import RecordError, StorageError
+from genmed.records.config import flatten
+from genmed.records.config.sources import layer_of_file, resolve
+from genmed.records.registry import FINAL, CheckpointRow, Registry, RunRecord, RunRow, VerificationRow, open_registry
+from genmed.records.run_folder import RUNS, RunDocument, RunFolder, list_run_folders
+from genmed.workflows.reporting import Reporter
+
+
+class Index:
+    """The registry as a running training uses it: what cannot be written now is said once, and `runs/` has it all."""
+
+    def __init__(self, registry: Registry, reporter: Reporter) -> None:
+        self.registry, self._reporter, self._complained = registry, reporter, False
+
+    def attempt(self, write: Callable[[Registry], Any]) -> None:
+        try:
+            write(self.registry)
+        except StorageError as error:
+            if not self._complained:
+                self._reporter.message(f"{error.message}; going on, `genmed list --rebuild` will make up for it")
+                self._complained = True
+
+
+def open_for_writing(root: Path) -> Registry:
+    """Raises StorageError."""
+    registry = open_registry(root, create=True)
+    assert registry is not None
+    return registry
+
+
+def rebuild(root: Path, reporter: Reporter) -> int:
+    """Makes the registry anew from `runs/`; a folder that cannot be read is named and left out. Returns the count."""
+    records = []
+    for folder in list_run_folders(root):
+        try:
+            records.append(record_of(folder))
+        except RecordError as error:
+            reporter.message(f"left out {folder.name}: {error.message}")
+    return open_for_writing(root).rebuild(records)
+
+
+def record_of(folder: RunFolder) -> RunRecord:
+    """All rows of one run. Raises RecordError."""
+    document = folder.read()
+    metrics: dict[int, dict[str, float | None]] = {}
+    for row in folder.read_metrics():
+        figures = {name: value for name, value in row.items() if name not in NOT_METRICS}
+        metrics[int(row["epoch"] or 0)] = figures
+    if document.metrics:
+        metrics[FINAL] = dict(document.metrics)
+    verifications = [verification_row(document.id, line) for line in folder.read_verifications()]
+    return RunRecord(row_of(folder, document), metrics, checkpoint_rows(document.id, folder), verifications)
+
+
+def verification_row(run_id: str, line: dict[str, Any]) -> VerificationRow:
+    """The row of one line of verifications.jsonl."""
+    return VerificationRow(
+        run_id=run_id,
+        created=datetime.fromisoformat(line["created"]),
+        verdict=line["verdict"],
+        steps_compared=line["steps_compared"],
+        steps_total=line["steps_total"],
+        report=line,
+    )
+
+
+NOT_METRICS = ("epoch", "step", "images_per_second", "peak_memory_mib")
+
+
+def row_of(folder: RunFolder, document: RunDocument) -> RunRow:
+    """The run's own row. Raises RecordError."""
+    environment = folder.read_json(folder.environment_path)
+    config = resolve([layer_of_file(folder.config_path)]).config
+    cpu, git = environment["cpu"], environment["git"] or {}
+    return RunRow(
+        id=document.id,
+        name=document.name,
+        path=f"{RUNS}/{folder.name}",
+        seed=document.seed,
+        dataset=document.dataset,
+        model=document.model,
+        device=document.device,
+        config_fingerprint=document.config_fingerprint,
+        data_fingerprint=document.data_fingerprint,
+        code_digest=document.code_digest,
+        created=document.created,
+        parent=document.parent,
+        tags=list(document.tags),
+        note=document.note,
+        accepted=list(document.accepted),
+        epochs_total=document.epochs_total,
+        fingerprint=document.fingerprint,
+        trace_digest=document.trace_digest,
+        hidden=document.hidden,
+        git_commit=git.get("commit"),
+        git_dirty=git.get("dirty"),
+        config=flatten(config),
+        hardware={"cpu": cpu["model"], "cores": cpu["cores_physical"], "gpus": environment["gpus"]},
+        versions={"python": environment["python"]["version"], **environment["packages"]},
+        **life_of(document),
+    )
+
+
+def life_of(document: RunDocument) -> dict[str, Any]:
+    """The fields of a row that change while the run lives."""
+    process = document.process
+    return {
+        "status": document.status,
+        "started": document.started,
+        "ended": document.ended,
+        "host": process["host"],
+        "boot_id": process["boot_id"],
+        "pid": process["pid"],
+        "process_started": process["started"],
+        "heartbeat": document.ended or document.started,
+        "epochs_done": document.epochs_done,
+        "steps_done": document.steps_done,
+        "error": document.error,
+    }
+
+
+def checkpoint_rows(run_id: str, folder: RunFolder, newest: Checkpoint | None = None) -> Sequence[CheckpointRow]:
+    """The whole checkpoints on the disk; `newest` spares digesting the one just written."""
+    best = folder.read().best_epoch
+    whole = []
+    for path in list_checkpoints(folder.checkpoints_path):
+        if newest and newest.folder == path:
+            whole.append(newest)
+        elif not check_checkpoint(path):
+            whole.append(describe_checkpoint(path))
+    return [
+        CheckpointRow(
+            run_id=run_id,
+            path=checkpoint.path,
+            epoch=checkpoint.epoch,
+            step=checkpoint.step,
+            sha256=checkpoint.sha256,
+            kinds=[*(["best"] if checkpoint.epoch == best else []), *(["last"] if checkpoint is whole[-1] else [])],
+            created=datetime.fromtimestamp((checkpoint.folder / "manifest.json").stat().st_mtime).astimezone(),
+        )
+        for checkpoint in whole
+    ]

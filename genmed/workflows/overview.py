@@ -1,0 +1,190 @@
+"""What the reading commands show: one run, all runs. Nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from genmed.engine.checkpoint import check_checkpoint, describe_checkpoint, list_checkpoints
+from genmed.ground.determinism import apply_settings
+from genmed.ground.errors import GenmedError, RecordError, RunNotFoundError
+from genmed.ground.fingerprints import digest_file
+from genmed.parts.data.records import SPLITS
+from genmed.records.environment import capture_environment, compare_environments, digest_code, is_alive
+from genmed.records.registry import RunSummary, open_registry
+from genmed.records.run_folder import RUNS, RunDocument, RunFolder, now
+from genmed.workflows.assemble import choose_device, list_user_files
+from genmed.workflows.identity import read_config
+
+SILENT_FOR = timedelta(minutes=5)
+SOFTWARE = ("python.", "packages.", "libraries.")
+HARDWARE = ("cpu.", "gpus", "cuda.")
+Check = tuple[bool, str, str]
+"""(ticked, item, reason)"""
+
+
+def find_run(reference: str, root: Path) -> RunFolder:
+    """The folder of the run that goes by this name, id, prefix, `latest` or `latest~N`. Raises RunNotFoundError."""
+    registry = open_registry(root, create=False)
+    if registry is None:
+        raise RunNotFoundError(f"no run {reference!r}: there are no runs below {root}", "name their root with --root")
+    folder = RunFolder(root / registry.find(reference).path)
+    if not folder.path.is_dir():
+        raise RunNotFoundError(
+            f"the folder of {folder.name} is gone: {folder.path}", "`genmed list --rebuild` makes the list true"
+        )
+    return folder
+
+
+def list_runs(root: Path, limit: int | None = None) -> list[dict[str, Any]]:
+    """Newest first: each run's row with its true status and headline; empty where there is no registry."""
+    registry = open_registry(root, create=False)
+    if registry is None:
+        return []
+    rows = registry.runs(limit=limit)
+    metrics = registry.final_metrics([row.id for row in rows])
+    return [_describe_row(row, root, metrics.get(row.id, {})) for row in rows]
+
+
+def describe_run(folder: RunFolder) -> dict[str, Any]:
+    """The documented object of train, resume and show. Raises RecordError."""
+    document = folder.read()
+    whole = [path for path in list_checkpoints(folder.checkpoints_path) if not check_checkpoint(path)]
+    checkpoints = [describe_checkpoint(path) for path in whole]
+    return {
+        "schema": 1,
+        "id": document.id,
+        "name": document.name,
+        "status": document.true_status,
+        "path": f"{RUNS}/{folder.name}",
+        "seed": document.seed,
+        "dataset": document.dataset,
+        "model": document.model,
+        "device": document.device,
+        "epochs_done": document.epochs_done,
+        "steps_done": document.steps_done,
+        "metrics": document.metrics,
+        "fingerprint": document.fingerprint,
+        "trace_digest": document.trace_digest,
+        "checkpoints": [
+            {"path": entry.path, "epoch": entry.epoch, "step": entry.step, "sha256": entry.sha256}
+            for entry in checkpoints
+        ],
+    }
+
+
+def check_off(folder: RunFolder, document: RunDocument) -> list[Check]:
+    """The checklist of reproducibility for one run."""
+    return [
+        _check_seed(folder, document),
+        _check_surroundings(folder, document, "versions as recorded", SOFTWARE),
+        _check_surroundings(folder, document, "hardware as recorded", HARDWARE),
+        *_check_config(folder, document),
+        _check_split(folder),
+    ]
+
+
+def describe_environment(folder: RunFolder | None) -> dict[str, Any]:
+    """The environment here and now; for a run with how it differs from the recorded one.
+
+    For a run this process was started with the run's variables, so that its settings are comparable.
+    """
+    if folder is None:
+        return capture_environment(choose_device("auto"))
+    document = folder.read()
+    config = read_config(folder, document)
+    compute = config.compute
+    apply_settings(strict=compute.determinism == "strict", tf32=compute.tf32, threads=compute.threads)
+    recorded = folder.read_json(folder.environment_path)
+    found = capture_environment(document.device)
+    code = digest_code(list_user_files(config))
+    differences = compare_environments(recorded, {**found, "code": code}, document.device)
+    listed = [
+        {"field": d.field, "recorded": d.recorded, "found": d.found, "changes_bits": d.changes_bits}
+        for d in differences
+    ]
+    return {**found, "differences": listed}
+
+
+def _check_seed(folder: RunFolder, document: RunDocument) -> Check:
+    item = "seed set"
+    try:
+        started_with = folder.read_json(folder.environment_path)["determinism"]["PYTHONHASHSEED"]
+    except RecordError as error:
+        return False, item, error.message
+    return started_with == str(document.seed), item, f"{document.seed}; PYTHONHASHSEED was {started_with}"
+
+
+def _check_surroundings(folder: RunFolder, document: RunDocument, item: str, parts: Sequence[str]) -> Check:
+    """Then against now, as far as it can change bits and can be told without torch."""
+    try:
+        recorded = folder.read_json(folder.environment_path)
+    except RecordError as error:
+        return False, item, error.message
+    found = capture_environment(document.device, with_torch=False)
+    differences = [
+        entry
+        for entry in compare_environments(recorded, found, document.device)
+        if entry.changes_bits and entry.found is not None and entry.field.startswith(tuple(parts))
+    ]
+    named = "; ".join(f"{entry.field} was {entry.recorded}, is {entry.found}" for entry in differences[:3])
+    agreed = f"torch {recorded['packages']['torch']}" if parts is SOFTWARE else str(recorded["cpu"]["model"])
+    return not differences, item, named or agreed
+
+
+def _check_config(folder: RunFolder, document: RunDocument) -> list[Check]:
+    try:
+        config = read_config(folder, document)
+    except GenmedError as error:
+        return [(False, "workers recorded", "config.yaml cannot be read"), (False, "config saved", error.message)]
+    workers = f"{config.compute.num_workers}; free to vary"
+    return [(True, "workers recorded", workers), (True, "config saved", "config.yaml, fingerprint as recorded")]
+
+
+def _check_split(folder: RunFolder) -> Check:
+    item = "split recorded"
+    try:
+        described = folder.read_json(folder.data_path)
+    except RecordError as error:
+        return False, item, error.message
+    if not folder.images_path.is_file() or digest_file(folder.images_path) != described["images"]["sha256"]:
+        return False, item, f"{folder.images_path.name} is missing or was edited"
+    sides = described["split"]["sides"]
+    return True, item, "patients: " + ", ".join(f"{sides[side]['patients']} {side}" for side in SPLITS)
+
+
+def _describe_row(row: RunSummary, root: Path, metrics: dict[str, float | None]) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "status": _judge_status(row, root),
+        "path": row.path,
+        "seed": row.seed,
+        "dataset": row.dataset,
+        "model": row.model,
+        "device": row.device,
+        "created": row.created.isoformat(),
+        "epochs_done": row.epochs_done,
+        "epochs_total": row.epochs_total,
+        "steps_done": row.steps_done,
+        "test_auroc_macro": metrics.get("test_auroc_macro"),
+        "fingerprint": row.fingerprint,
+        "trace_digest": row.trace_digest,
+        "tags": row.tags,
+        "note": row.note,
+    }
+
+
+def _judge_status(row: RunSummary, root: Path) -> str:
+    """A run that says `running` is judged by its process, one of another host by its heartbeat."""
+    if row.status != "running":
+        return row.status
+    try:
+        alive = is_alive(RunFolder(root / row.path).read().process)
+    except RecordError:
+        return "interrupted"
+    if alive is None:
+        alive = row.heartbeat is not None and now() - row.heartbeat < SILENT_FOR
+    return "running" if alive else "interrupted"

@@ -1,0 +1,108 @@
+"""train: from a config to a finished run, its folder and its row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from genmed.engine.checkpoint import CheckpointStore
+from genmed.engine.progress import Progress
+from genmed.ground.files import write_json, write_text
+from genmed.records.config import ResolvedConfig, write_document
+from genmed.records.registry import open_registry
+from genmed.records.run_folder import RunDocument, RunFolder, new_run_folder, now, this_process
+from genmed.workflows.assemble import Session, assemble, write_data
+from genmed.workflows.execute import execute
+from genmed.workflows.index import Index, open_for_writing, row_of
+from genmed.workflows.reporting import Reporter
+
+
+def train(resolved: ResolvedConfig, root: Path, reporter: Reporter) -> RunFolder:
+    """Trains a new run below `root` and returns its folder.
+
+    Runs in a process that was started with the config's variables. Raises RequestError before anything is written
+    (but the image cache), Interrupted, RunError.
+    """
+    open_registry(root, create=False)  # a registry that cannot be used is said before the data are read
+    session = assemble(resolved.config, reporter)
+    registry = open_for_writing(root)
+    with new_run_folder(root, run_prefix(session)) as (run_id, folder):
+        document = write_record(folder, run_id, session, resolved)
+        registry.add_run(row_of(folder, document))
+    for line in introduce(session, folder):
+        folder.log(line)
+        reporter.message(line)
+    execute(session, folder, Index(registry, reporter), reporter, open_store(folder, session), Progress())
+    return folder
+
+
+def run_prefix(session: Session) -> str:
+    """What a run's name begins with."""
+    config = session.task.config
+    model = Path(config.model.name).name.replace(".py:", "-")
+    return config.run.name or f"{config.data.dataset}-{model}-s{config.seed}"
+
+
+def open_store(folder: RunFolder, session: Session) -> CheckpointStore:
+    """The run's checkpoints, kept as the config says."""
+    kept = session.task.config.checkpoints
+    return CheckpointStore(folder.checkpoints_path, session.identity, keep=kept.keep, every_epochs=kept.every_epochs)
+
+
+def write_record(folder: RunFolder, run_id: str, session: Session, resolved: ResolvedConfig) -> RunDocument:
+    """All that is known of a run before its first step; run.json last, for it makes the folder a run."""
+    task = session.task
+    origins = dict(resolved.origins)
+    if resolved.config.compute.device != task.device:
+        origins["compute.device"] = f"{resolved.config.compute.device}, resolved here"
+    write_text(folder.config_path, write_document(task.config, origins))
+    write_json(folder.environment_path, {**session.environment, "code": session.code})
+    write_json(folder.data_path, write_data(folder, session))
+    moment = now()
+    return folder.write(
+        RunDocument(
+            id=run_id,
+            name=folder.name,
+            status="running",
+            seed=task.config.seed,
+            dataset=task.config.data.dataset,
+            model=task.config.model.name,
+            device=task.device,
+            created=moment,
+            started=moment,
+            process=this_process(),
+            tags=task.config.run.tags,
+            note=task.config.run.note,
+            config_fingerprint=task.config.fingerprint,
+            data_fingerprint=session.data.fingerprint,
+            code_digest=session.code["digest"],
+            weights=session.weights,
+            epochs_total=task.total_epochs,
+        )
+    )
+
+
+def introduce(session: Session, folder: RunFolder) -> list[str]:
+    """The first lines of the log: what is trained on what."""
+    task, data = session.task, session.data
+    config, environment = task.config, session.environment
+    counts = ", ".join(f"{data.count(side)} {side}" for side in ("train", "val", "test"))
+    lines = [
+        f"Run: {folder.name}",
+        f"Seed: {config.seed}",
+        f"PyTorch: {environment['packages']['torch']}",
+        f"Device: {describe_device(environment, task.device)}",
+        f"Threads: {config.compute.threads}, determinism: {config.compute.determinism}, {config.compute.precision}",
+        f"Data: {data.facts.name}, {len(task.ids)} images ({counts}), {config.data.image_size} px",
+        f"Split: {data.split.source}",
+        f"Model: {config.model.name}, {sum(p.numel() for p in session.learner.model.parameters()):,} parameters,"
+        f" {config.model.weights} weights",
+    ]
+    return lines + list(data.records.notes) + list(session.warnings)
+
+
+def describe_device(environment: dict[str, Any], device: str) -> str:
+    """`cuda:0 (NVIDIA H200)`, `cpu (AMD EPYC)`."""
+    if device == "cuda":
+        return f"cuda:0 ({environment['gpus'][0]['name']})"
+    return f"{device} ({environment['cpu']['model']})"

@@ -1,0 +1,69 @@
+"""Fixtures: real genmed processes, a small dataset in NIH's layout."""
+
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import pytest
+
+from tests.harness import TINY_MODEL, Genmed, start_server
+from tests.make_nih import make_nih
+
+
+@pytest.fixture(scope="session")
+def server() -> ForkServerContext:
+    return start_server()
+
+
+@pytest.fixture(scope="session")
+def image_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One image cache for all tests that do not look at the cache itself."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def genmed(server: ForkServerContext, image_cache: Path, tmp_path: Path) -> Genmed:
+    """genmed with an empty root of its own."""
+    return Genmed(server, tmp_path, image_cache)
+
+
+@pytest.fixture(scope="session")
+def nih(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """90 images of 40 patients in NIH's layout; read only."""
+    return make_nih(tmp_path_factory.mktemp("nih"))
+
+
+@pytest.fixture(scope="session")
+def tiny(nih: Path) -> Callable[..., list[object]]:
+    """Arguments of a training of a second: the tiny model on `nih`, 4 epochs of 6 steps."""
+
+    def arguments(*more: object, command: str = "train") -> list[object]:
+        data = ["--dataset", "nih", "--data-root", nih, "--image-size", "16"]
+        return [command, *data, "--model", TINY_MODEL, "--epochs", "4", "--batch-size", "8", "--json", *more]
+
+    return arguments
+
+
+@pytest.fixture(scope="module")
+def trained(
+    server: ForkServerContext,
+    image_cache: Path,
+    tiny: Callable[..., list[object]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Genmed:
+    """genmed with one finished tiny run, for tests that only read it."""
+    prepared = Genmed(server, tmp_path_factory.mktemp("trained"), image_cache)
+    result = prepared(*tiny())
+    assert result.code == 0, result.err
+    return prepared
+
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real radiographs and tables, where a developer has them beside the repository."""
+    if not SHARED.is_dir():
+        pytest.skip("no folder ../shared/data with real radiographs")
+    return SHARED

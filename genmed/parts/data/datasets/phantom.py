@@ -29,7 +29,7 @@ SITES: tuple[str, ...] = ("north", "south")
 SIZE = 64
 VERSION = 1
 NUM_PATIENTS = 700
-MAX_IMAGES = 7  # of a patient; a third have one
+MAX_IMAGES = 7  # of a patient; 4 in 10 have one
 
 # Each number is uniform in its range and drawn in the order written here. First what stays with a patient:
 ANATOMY: Ranges = (
@@ -94,7 +94,7 @@ class PhantomRecords:
 def draw_records() -> PhantomRecords:
     """Of all images: ids such as p0012_03 (image 3 of patient 12), patients, sites and labels.
 
-    4 in 10 patients have no finding; the others show each of theirs in 9 of 10 images, and anybody may show a new one.
+    At least 4 in 10 patients have no finding. The others show each of theirs in 9 of 10 images; any may show another.
     """
     ids, patients, sites, labels = [], [], [], []
     for patient in range(NUM_PATIENTS):

@@ -1,8 +1,10 @@
 """The Typer application, and the one place where errors become a line and an exit code."""
 
 import os
+import signal
 import sys
 import traceback
+from types import FrameType
 from typing import Any
 
 import typer
@@ -37,7 +39,13 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """Runs the command of this process's arguments and ends it with the documented exit code."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # while nothing is under way; a training hears them itself
+        signal.signal(number, _interrupt)
     sys.exit(run(sys.argv[1:]))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def run(arguments: list[str]) -> int:

@@ -28,6 +28,9 @@ Root = Annotated[
     Path | None,
     typer.Option("--root", help="Where registry.db and runs/ are; else GENMED_ROOT, else here.", show_default=False),
 ]
+DataRoot = Annotated[
+    Path | None, typer.Option("--data-root", help="Where the data lie now, if they moved.", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON value on stdout, nothing else there.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 

@@ -1,9 +1,11 @@
 """genmed resume"""
 
-from genmed.cli.options import Debug, Json, Root, RunReference, root_folder
+from genmed.cli.options import DataRoot, Debug, Json, Root, RunReference, root_folder
 
 
-def command(run: RunReference, root: Root = None, json: Json = False, debug: Debug = False) -> None:
+def command(
+    run: RunReference, data_root: DataRoot = None, root: Root = None, json: Json = False, debug: Debug = False
+) -> None:
     """Go on with a run that was broken off; it ends with the bits of a run left alone."""
     from genmed.ground.interpreter import restart
     from genmed.workflows.configure import interpreter_variables
@@ -20,5 +22,5 @@ def command(run: RunReference, root: Root = None, json: Json = False, debug: Deb
     from genmed.cli.screen import open_screen
     from genmed.workflows.resume import resume
 
-    described = describe_run(resume(folder, root_folder(root), open_screen()))
+    described = describe_run(resume(folder, root_folder(root), open_screen(), data_root))
     print_json(described) if json else print_results(described)

@@ -100,11 +100,15 @@ def command(
         return
     restart(interpreter_variables(resolved.config))
 
-    from genmed.cli.output import print_json
+    from genmed.cli.output import print_json, print_line
     from genmed.cli.results import print_results
     from genmed.cli.screen import open_screen
     from genmed.workflows.overview import describe_run
     from genmed.workflows.train import train
 
     described = describe_run(train(resolved, root_folder(root), open_screen()))
-    print_json(described) if json else print_results(described)
+    if json:
+        print_json(described)
+    else:
+        print_results(described)
+        print_line(f"to verify it: genmed verify {described['id']}")

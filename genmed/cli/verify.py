@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genmed.cli.options import Debug, Json, Root, RunReference, root_folder
+from genmed.cli.options import DataRoot, Debug, Json, Root, RunReference, root_folder
 
 if TYPE_CHECKING:
     from genmed.workflows.verify import Report
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 def command(
     run: RunReference,
     full: Annotated[bool, typer.Option("--full", help="Go on after the first difference.")] = False,
+    data_root: DataRoot = None,
     root: Root = None,
     json: Json = False,
     debug: Debug = False,
@@ -36,7 +37,7 @@ def command(
     from genmed.cli.screen import open_screen
     from genmed.workflows.verify import verify
 
-    report = verify(folder, root_folder(root), open_screen(), full=full)
+    report = verify(folder, root_folder(root), open_screen(), full=full, data_root=data_root)
     print_json(report.to_json()) if json else _print_report(report)
     raise typer.Exit(report.exit_code)
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from genmed.ground.errors import RecordError
+from genmed.ground.errors import RecordError, StorageError
 from genmed.ground.files import storage_errors, sync_folder, write_json, write_text
 from genmed.records.environment import identify_process, is_alive
 
@@ -170,6 +171,17 @@ def _cell(value: float | None) -> str:
     if value is None:
         return ""
     return str(int(value)) if float(value).is_integer() and abs(value) < 2**53 else repr(float(value))
+
+
+def check_root(root: Path) -> None:
+    """Raises StorageError where no run can be written below `root`."""
+    nearest = root.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise StorageError(f"{nearest} is a file, not a folder", "choose another --root")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise StorageError(f"the folder {nearest} is not writable", "choose another --root")
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def configure(
     root = {} if dataset.built_in else {"data.root": f"data/{dataset.name}"}
     resolved = resolve([defaults, threads, layer_of_defaults(root, f"default for {dataset.name}"), *layers])
     check(resolved.config)
-    return resolved
+    return ResolvedConfig(_with_absolute_paths(resolved.config), resolved.origins)
 
 
 def check(config: Config) -> None:
@@ -74,6 +74,18 @@ def check(config: Config) -> None:
             f"compute.shards must divide training.batch_size, got {config.compute.shards}"
             f" and {config.training.batch_size}"
         )
+
+
+def _with_absolute_paths(config: Config) -> Config:
+    """A run is resumed and verified from any folder; paths are no part of the fingerprint."""
+    paths = {}
+    if config.data.root:
+        paths["data.root"] = str(Path(config.data.root).absolute())
+    if is_user_model(config.model.name):
+        paths["model.name"] = str(Path(config.model.name).absolute())
+    if config.model.weights not in ("random", "torchvision"):
+        paths["model.weights"] = str(Path(config.model.weights).absolute())
+    return config.replace(**paths)
 
 
 def interpreter_variables(config: Config) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from genmed.ground.errors import RecordError
@@ -29,8 +30,11 @@ class Mismatch:
         return {key: value for key, value in asdict(self).items() if key != "why"}
 
 
-def read_config(folder: RunFolder, document: RunDocument) -> Config:
-    """The run's config. Raises RecordError where config.yaml is missing or was edited in what affects bits."""
+def read_config(folder: RunFolder, document: RunDocument, data_root: Path | None = None) -> Config:
+    """The run's config, with the data elsewhere if they are.
+
+    Raises RecordError where config.yaml is missing or was edited in what affects bits.
+    """
     if not folder.config_path.is_file():
         raise RecordError(f"{folder.config_path} is missing")
     config = resolve([layer_of_file(folder.config_path)]).config
@@ -40,7 +44,7 @@ def read_config(folder: RunFolder, document: RunDocument) -> Config:
             f" {document.config_fingerprint}",
             "put it back, or train a new run from it with --config",
         )
-    return config
+    return config.replace(**{"data.root": str(data_root.absolute())}) if data_root else config
 
 
 def compare_session(folder: RunFolder, document: RunDocument, session: Session) -> list[Mismatch]:

@@ -16,11 +16,12 @@ from genmed.workflows.reporting import Reporter
 from genmed.workflows.train import open_store
 
 
-def resume(folder: RunFolder, root: Path, reporter: Reporter) -> RunFolder:
+def resume(folder: RunFolder, root: Path, reporter: Reporter, data_root: Path | None = None) -> RunFolder:
     """Continues the run from its newest whole checkpoint; steps recomputed on the way must equal the trace.
 
-    A completed run is left as it is. Raises RequestError where the run lives, its record is broken, or config, data,
-    code or environment differ in what can change bits; Interrupted, RunError.
+    data_root: where the data lie now, if not where they lay. A completed run is left as it is. Raises RequestError
+    where the run lives, its record is broken, or config, data, code or environment differ in what can change bits;
+    Interrupted, RunError.
     """
     document = folder.read()
     if document.status == "completed":
@@ -28,7 +29,7 @@ def resume(folder: RunFolder, root: Path, reporter: Reporter) -> RunFolder:
         return folder
     if document.status == "running" and is_alive(document.process):
         raise RequestError(f"{document.name} is running now, as process {document.process['pid']}", "wait for its end")
-    config = read_config(folder, document)
+    config = read_config(folder, document, data_root)
     session = assemble(config, reporter, trust_stamps=False)
     _refuse_mismatch(folder, document, session)
     store = open_store(folder, session)

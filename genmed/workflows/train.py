@@ -10,7 +10,7 @@ from genmed.engine.progress import Progress
 from genmed.ground.files import write_json, write_text
 from genmed.records.config import ResolvedConfig, write_document
 from genmed.records.registry import open_registry
-from genmed.records.run_folder import RunDocument, RunFolder, new_run_folder, now, this_process
+from genmed.records.run_folder import RunDocument, RunFolder, check_root, new_run_folder, now, this_process
 from genmed.workflows.assemble import Session, assemble, write_data
 from genmed.workflows.execute import execute
 from genmed.workflows.index import Index, open_for_writing, row_of
@@ -23,7 +23,8 @@ def train(resolved: ResolvedConfig, root: Path, reporter: Reporter) -> RunFolder
     Runs in a process that was started with the config's variables. Raises RequestError before anything is written
     (but the image cache), Interrupted, RunError.
     """
-    open_registry(root, create=False)  # a registry that cannot be used is said before the data are read
+    check_root(root)
+    open_registry(root, create=False)  # what cannot be used is said before torch is imported and data are read
     session = assemble(resolved.config, reporter)
     registry = open_for_writing(root)
     with new_run_folder(root, run_prefix(session)) as (run_id, folder):

@@ -132,17 +132,20 @@ class _Watcher:
         return self.stop.name
 
 
-def verify(folder: RunFolder, root: Path, reporter: Reporter, *, full: bool = False) -> Report:
+def verify(
+    folder: RunFolder, root: Path, reporter: Reporter, *, full: bool = False, data_root: Path | None = None
+) -> Report:
     """Runs the recorded config again in a scratch folder and compares; writes only a verification record.
 
-    full: go on after the first difference. Raises Interrupted; RequestError where the run is still running.
+    full: go on after the first difference. data_root: where the data lie now, if not where they lay. Raises
+    Interrupted; RequestError where the run is still running.
     """
     document = folder.read()
     if document.status == "running" and is_alive(document.process):
         raise RequestError(f"{document.name} is running now, as process {document.process['pid']}", "wait for its end")
     try:
         trace = _read_checked_trace(folder, document)
-        config = read_config(folder, document)
+        config = read_config(folder, document, data_root)
         session = assemble(config, reporter, trust_stamps=False)
         changed = compare_data(folder, document, session.data)
         causes = compare_session(folder, document, session)

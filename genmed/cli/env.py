@@ -13,24 +13,22 @@ def command(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Report hardware, software and determinism settings; for a run, then against now."""
+    """Report hardware, software and determinism settings as a run has them; for a run, then against now."""
     from genmed.cli.output import print_json, print_line, print_table
-    from genmed.cli.results import print_pairs
     from genmed.ground.interpreter import restart
-    from genmed.workflows.configure import interpreter_variables
+    from genmed.workflows.configure import configure, interpreter_variables
     from genmed.workflows.identity import read_config
     from genmed.workflows.overview import describe_environment, find_run
 
-    folder = None
-    if run is not None:
-        folder = find_run(run, root_folder(root))
-        restart(interpreter_variables(read_config(folder, folder.read())))
-    report = describe_environment(folder)
+    folder = find_run(run, root_folder(root)) if run is not None else None
+    config = read_config(folder, folder.read()) if folder else configure().config
+    restart(interpreter_variables(config))
+    report = describe_environment(config, folder)
     if json:
         print_json({key: value for key, value in report.items() if key != "where"})
         return
     if folder is None:
-        print_pairs(_summarise(report))
+        _print_report(report)
         return
     rows = [
         [entry["field"], _show(entry["recorded"]), _show(entry["found"]), "yes" if entry["changes_bits"] else "no"]
@@ -42,17 +40,22 @@ def command(
         print_line(f"the environment is as {folder.name} recorded it")
 
 
-def _summarise(report: dict[str, Any]) -> list[tuple[str, str]]:
-    """The report's lines for people, in groups of one line."""
-    pairs: list[tuple[str, str]] = []
-    for section, content in report.items():
-        if section in ("schema", "where"):
+def _print_report(report: dict[str, Any]) -> None:
+    """By section on a terminal, without what is absent; one line a field off it."""
+    import sys
+
+    sections = {name: value for name, value in report.items() if name not in ("schema", "where")}
+    for section, content in sections.items():
+        fields = content if isinstance(content, dict) else {"": content}
+        fields = {name: value for name, value in fields.items() if name not in ("diff", "diff_truncated")}
+        if not sys.stdout.isatty():
+            for name, value in fields.items():
+                print(f"{section}.{name}".rstrip(".") + f"\t{_show(value)}")
             continue
-        if isinstance(content, dict):
-            pairs += [(f"{section}.{key}", _show(value)) for key, value in content.items() if key != "diff_text"]
-        else:
-            pairs.append((section, _show(content)))
-    return pairs
+        print(f"\n{section}")
+        for name, value in fields.items():
+            if value not in (None, [], {}):
+                print(f"  {name:<34}{_show(value)}")
 
 
 def _show(value: Any) -> str:
@@ -63,4 +66,4 @@ def _show(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_show, value)) or "-"
     text = str(value)
-    return text if len(text) < 200 else f"{text[:197]}..."
+    return text[:19] if text.startswith("sha256:") else text

@@ -12,6 +12,7 @@ from genmed.ground.determinism import apply_settings
 from genmed.ground.errors import GenmedError, RecordError, RunNotFoundError
 from genmed.ground.fingerprints import digest_file
 from genmed.parts.data.records import SPLITS
+from genmed.records.config import Config
 from genmed.records.environment import capture_environment, compare_environments, digest_code, is_alive
 from genmed.records.registry import RunSummary, open_registry
 from genmed.records.run_folder import RUNS, RunDocument, RunFolder, now
@@ -86,17 +87,16 @@ def check_off(folder: RunFolder, document: RunDocument) -> list[Check]:
     ]
 
 
-def describe_environment(folder: RunFolder | None) -> dict[str, Any]:
-    """The environment here and now; for a run with how it differs from the recorded one.
+def describe_environment(config: Config, folder: RunFolder | None) -> dict[str, Any]:
+    """The environment here and now, set as for a run of the config; for a run, with how it differs from the recorded.
 
-    For a run this process was started with the run's variables, so that its settings are comparable.
+    This process was started with the config's variables.
     """
-    if folder is None:
-        return capture_environment(choose_device("auto"))
-    document = folder.read()
-    config = read_config(folder, document)
     compute = config.compute
     apply_settings(strict=compute.determinism == "strict", tf32=compute.tf32, threads=compute.threads)
+    if folder is None:
+        return capture_environment(choose_device(compute.device))
+    document = folder.read()
     recorded = folder.read_json(folder.environment_path)
     found = capture_environment(document.device)
     code = digest_code(list_user_files(config))

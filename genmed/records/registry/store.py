@@ -3,8 +3,9 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
+from pydantic import TypeAdapter
 from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -212,8 +213,13 @@ class Registry:
 
 
 def _update(connection: Connection, run_id: str, fields: Mapping[str, Any]) -> None:
-    unknown = fields.keys() - set(RUNS.c.keys()) | fields.keys() & {"id"}
-    assert not unknown, f"no such fields to set: {sorted(unknown)}"
-    assert fields.get("status", "running") in get_args(Status), fields["status"]
-    if connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(dict(fields))).rowcount == 0:
+    if connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(_validate(fields))).rowcount == 0:
         raise run_not_found(run_id)
+
+
+def _validate(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields as `RunRow` would hold them: SQLite would take any type in any column, NumPy's integers as bytes."""
+    unknown = fields.keys() - RunRow.model_fields.keys() | fields.keys() & {"id"}
+    assert not unknown, f"no such fields to set: {sorted(unknown)}"
+    kinds = {name: TypeAdapter(RunRow.model_fields[name].annotation) for name in fields}
+    return {name: kinds[name].validate_python(value) for name, value in fields.items()}

@@ -1,0 +1,42 @@
+"""What only a CUDA device can show; skipped by name elsewhere."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from genmed.ground.fingerprints import fingerprint_tensors, mix_on_device
+from tests.harness import Genmed
+
+Arguments = Callable[..., list[object]]
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+def test_fingerprint_on_the_device_is_that_of_the_same_bits_on_the_cpu() -> None:
+    tensor = torch.randn(1000, 7)
+    assert mix_on_device(tensor).tolist() == mix_on_device(tensor.cuda()).cpu().tolist()
+
+
+def test_fingerprint_on_the_device_sees_the_lowest_bit_and_a_swap() -> None:
+    tensor = torch.randn(64, device="cuda")
+    flipped, swapped = tensor.clone(), tensor.clone()
+    flipped.view(torch.int32)[5] ^= 1
+    swapped[[3, 9]] = swapped[[9, 3]]
+    found = {fingerprint_tensors([("x", each)]) for each in (tensor, flipped, swapped)}
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_training_twice_on_cuda_gives_equal_bits(genmed: Genmed, tiny: Arguments, precision: str) -> None:
+    runs = [genmed(*tiny("--device", "cuda", "--precision", precision)) for _ in range(2)]
+    assert [run.code for run in runs] == [0, 0], runs[0].err
+    assert runs[0].json["trace_digest"] == runs[1].json["trace_digest"]
+    assert runs[0].json["device"] == "cuda"
+
+
+def test_adaptive_pooling_is_refused_on_cuda_before_the_first_epoch(genmed: Genmed, tiny: Arguments) -> None:
+    result = genmed(*tiny("--device", "cuda", "--model", "alexnet", "--image-size", 64))
+    assert result.code == 2
+    assert "_adaptive_avg_pool2d_backward" in result.json["error"]["message"]
+    assert not (genmed.root / "runs").exists()

@@ -22,6 +22,7 @@ import numpy as np
 import psutil
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import event
 
 from genmed.ground.errors import ConfigError, RecordError, RunNotFoundError, StorageError
 from genmed.records.registry import (
@@ -138,15 +139,40 @@ def test_reading_after_a_writer_was_killed_sees_its_commits_and_leaves_the_file_
 
 
 def _write_and_die(root: Path) -> None:
-    def work(connection: Any) -> None:
-        connection.exec_driver_sql("UPDATE runs SET note = 'half done'")
-        os.kill(os.getpid(), signal.SIGKILL)
-
     registry = make_registry(root)
     with registry._reading.connect() as reader:  # the last to close would merge the log
         reader.exec_driver_sql("SELECT * FROM runs")
         registry.add_run(make_run(note="committed"))
-        registry.write(work)
+        _die_in_a_transaction(registry)
+
+
+def _die_in_a_transaction(registry: Registry) -> None:
+    def work(connection: Any) -> None:
+        connection.exec_driver_sql("PRAGMA cache_size = 1")  # what is not committed yet goes to the disk
+        connection.exec_driver_sql("UPDATE runs SET note = ?", ("half done" * 10_000,))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    registry.write(work)
+
+
+def _open_and_die(root: Path) -> None:
+    registry = open_registry(root, create=False)
+    assert registry is not None
+    _die_in_a_transaction(registry)
+
+
+def test_reading_on_a_network_disk_undoes_what_a_killed_writer_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "file_system_type", lambda path: "nfs")
+    registry = make_registry(tmp_path, make_run(note="committed"))
+    process = PROCESSES.Process(target=_open_and_die, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert sorted(os.listdir(tmp_path)) == ["registry.db", "registry.db-journal"]
+    assert [run.note for run in registry.runs()] == ["committed"]
+    assert os.listdir(tmp_path) == ["registry.db"]
 
 
 def test_registry_holds_no_file_open_between_calls(tmp_path: Path) -> None:
@@ -305,33 +331,54 @@ def open_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
+    for inside in folder.iterdir():
+        inside.chmod(0o755)
     shutil.rmtree(folder)
 
 
-def test_registry_that_may_not_be_written_can_be_read(open_folder: Path) -> None:
-    make_registry(open_folder, make_run())
+def test_registry_that_may_not_be_written_can_be_read(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (open_folder / "empty").mkdir(mode=0o555)
-    (open_folder / "registry.db").chmod(0o444)
-    open_folder.chmod(0o555)
+    for kind in ("ext4", "nfs"):
+        monkeypatch.setattr(sqlite, "file_system_type", lambda path, kind=kind: kind)
+        make_registry(open_folder / kind, make_run())
+        (open_folder / kind / "registry.db").chmod(0o444)
+        (open_folder / kind).chmod(0o555)
     process = PROCESSES.Process(target=_read_as_another, args=(open_folder,))
     process.start()
     process.join()
-    open_folder.chmod(0o755)
     assert process.exitcode == 0
-    assert sorted(os.listdir(open_folder)) == ["empty", "registry.db"]
+    assert sorted(path.name for path in open_folder.rglob("*")) == [
+        "empty",
+        "ext4",
+        "nfs",
+        "registry.db",
+        "registry.db",
+    ]
 
 
-def _read_as_another(root: Path) -> None:
+def _read_as_another(folder: Path) -> None:
     if os.getuid() == 0:  # whom no permission stops
         os.setuid(NOBODY)
-    registry = open_registry(root, create=False)
-    assert registry is not None
-    assert registry.count() == 1
-    with pytest.raises(StorageError, match=r"cannot open .*/registry\.db: .*") as caught:
-        registry.beat("3fa9c2d1")
-    assert "a folder that you may write" in caught.value.hint
-    assert "cannot" in refused(root / "empty", create=True).message
-    assert "cannot" in refused(root / "empty" / "new", create=True).message
+    for root in (folder / "ext4", folder / "nfs"):
+        registry = open_registry(root, create=False)
+        assert registry is not None
+        assert registry.count() == 1
+        with pytest.raises(StorageError, match=r"cannot open .*/registry\.db: .*") as caught:
+            registry.beat("3fa9c2d1")
+        assert "a folder that you may write" in caught.value.hint
+    assert "cannot" in refused(folder / "empty", create=True).message
+    assert "cannot" in refused(folder / "empty" / "new", create=True).message
+
+
+def test_only_a_database_that_nobody_can_change_is_read_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("ext4", "nfs"):
+        monkeypatch.setattr(sqlite, "file_system_type", lambda path, kind=kind: kind)
+        make_registry(tmp_path / kind)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    modes = [sqlite._open_mode(tmp_path / kind / "registry.db", "read") for kind in ("ext4", "nfs")]
+    assert modes == ["immutable=1", "mode=ro"]
 
 
 def test_refusal_of_several_lines_is_told_in_one() -> None:
@@ -665,12 +712,8 @@ def test_update_sets_the_fields_given_and_no_others(tmp_path: Path) -> None:
 
 def test_update_with_an_unknown_field_or_a_wrong_value_is_a_mistake_in_the_program(tmp_path: Path) -> None:
     registry = make_registry(tmp_path, make_run())
-    wrong: list[dict[str, Any]] = [
-        {"colour": "red"},
-        {"id": "00000001"},
-        {"status": "done"},
-        {"ended": START.replace(tzinfo=None)},
-    ]
+    naive = START.replace(tzinfo=None)
+    wrong: list[dict[str, Any]] = [{"colour": "red"}, {"id": "00000001"}, {"status": "done"}, {"ended": naive}]
     for fields in wrong:
         with pytest.raises((AssertionError, ValidationError)):
             registry.update_run("3fa9c2d1", **fields)
@@ -819,6 +862,14 @@ def test_runs_are_listed_newest_first_and_filtered(tmp_path: Path) -> None:
     assert listed(tag='", "') == []
     assert [(name.id, name.hidden) for name in registry.names()][3] == ("00000004", True)
     assert registry.count() == 5
+
+
+def test_newest_runs_are_chosen_by_the_database(tmp_path: Path) -> None:
+    registry = make_registry(tmp_path, make_run())
+    statements: list[str] = []
+    event.listen(registry._reading, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+    registry.runs(limit=20)
+    assert "LIMIT" in statements[-1]
 
 
 def test_summary_has_no_config_rather_than_an_empty_one(tmp_path: Path) -> None:

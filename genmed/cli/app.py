@@ -16,7 +16,6 @@ from genmed.ground.errors import GenmedError
 app = typer.Typer(
     name="genmed",
     help="Reproducible training for medical imaging: train, resume and verify a classifier to the bit.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -41,7 +40,7 @@ def main() -> None:
     """Runs the command of this process's arguments and ends it with the documented exit code."""
     for number in (signal.SIGTERM, signal.SIGUSR1):  # while nothing is under way; a training hears them itself
         signal.signal(number, _interrupt)
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:] or ["--help"]))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

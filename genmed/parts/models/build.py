@@ -1,6 +1,8 @@
 """Networks from a name: torchvision's, ours, or a function in a file of the user's."""
 
+import contextlib
 import importlib.util
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +100,8 @@ def read_weights(config: Model) -> "Mapping[str, torch.Tensor]":
             raise ConfigError(f"torchvision has no weights for {config.name}", "set model.weights to random or a file")
         weights = models.get_model_weights(config.name).DEFAULT
         try:
-            return dict(weights.get_state_dict(progress=False, check_hash=True))
+            with contextlib.redirect_stdout(sys.stderr):  # it says there that it downloads
+                return dict(weights.get_state_dict(progress=False, check_hash=True))
         except (OSError, RuntimeError) as error:
             raise ConfigError(
                 f"cannot load torchvision's weights from {weights.url}: {error}",

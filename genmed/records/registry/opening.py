@@ -25,10 +25,11 @@ def registry_url(root: Path, environ: Mapping[str, str]) -> str:
 
 
 def open_registry(root: Path, *, create: bool) -> Registry | None:
-    """The registry of the root, its schema brought up to date.
+    """The registry of the root.
 
     create: make the folder, the file and the tables if they are missing. Otherwise nothing is made: None where there
-    is no registry, or one without tables. Raises StorageError where it cannot be opened or is something else.
+    is no registry, or one without tables. An old schema is brought up to date in both cases; nothing else is written.
+    Raises StorageError where it cannot be opened or is something else.
     """
     url = os.environ.get(VARIABLE)
     place = _parse(url) if url else root.absolute() / "registry.db"

@@ -94,12 +94,23 @@ def _open_mode(path: Path, access: Access) -> str:
     """SQLite's open mode. Reading never changes the database's file and leaves nothing beside it."""
     if access != "read":
         return "mode=rwc" if access == "create" else "mode=rw"
-    log, journal = (path.with_name(path.name + suffix) for suffix in ("-wal", "-journal"))
-    if _size(log):
+    if _size(path.with_name(path.name + "-wal")):
         return "mode=ro"  # closing a writable connection would merge the log of a writer that was killed
-    if os.access(path.parent, os.W_OK) or _size(journal):
-        return "mode=rw"  # a read-only one would leave an empty log behind
-    return "immutable=1"  # SQLite cannot read a WAL database where it may not make its shared memory
+    if os.access(path.parent, os.W_OK):
+        return "mode=rw"  # a read-only one would leave an empty log behind, and cannot undo what a killed writer began
+    return "immutable=1" if _keeps_log(path) else "mode=ro"
+
+
+def _keeps_log(path: Path) -> bool:
+    """Whether the header says WAL (sqlite.org/fileformat2.html, 1.3.3).
+
+    SQLite cannot read such a file where it may not make the shared memory, but as one that nobody changes.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(20)[18:] == b"\x02\x02"
+    except OSError:
+        return False
 
 
 def _size(path: Path) -> int:

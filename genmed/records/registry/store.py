@@ -221,5 +221,5 @@ def _validate(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields as `RunRow` would hold them: SQLite would take any type in any column, NumPy's integers as bytes."""
     unknown = fields.keys() - RunRow.model_fields.keys() | fields.keys() & {"id"}
     assert not unknown, f"no such fields to set: {sorted(unknown)}"
-    kinds = {name: TypeAdapter(RunRow.model_fields[name].annotation) for name in fields}
-    return {name: kinds[name].validate_python(value) for name, value in fields.items()}
+    kinds: dict[str, Any] = {name: RunRow.model_fields[name].annotation for name in fields}
+    return {name: TypeAdapter(kinds[name]).validate_python(value) for name, value in fields.items()}

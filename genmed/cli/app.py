@@ -66,6 +66,9 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:  # no mistake of the user's but a fault, so where it happened is shown
+        traceback.print_exc()
+        return _report(type(error).__name__, f"{type(error).__name__}: {error}", "unforeseen", 1, as_json)
 
 
 def _report(kind: str, message: str, hint: str, code: int, as_json: bool) -> int:

@@ -22,5 +22,6 @@ def command(
     from genmed.cli.screen import open_screen
     from genmed.workflows.resume import resume
 
-    described = describe_run(resume(folder, root_folder(root), open_screen(), data_root))
+    with open_screen() as screen:
+        described = describe_run(resume(folder, root_folder(root), screen, data_root))
     print_json(described) if json else print_results(described)

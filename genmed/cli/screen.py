@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from genmed.cli.output import print_line
@@ -14,9 +16,14 @@ if TYPE_CHECKING:
     from genmed.engine.loop import EpochReport
 
 
-def open_screen() -> Plain | Bar:
-    """The reporter that suits where stderr goes."""
-    return Bar() if sys.stderr.isatty() else Plain()
+@contextmanager
+def open_screen() -> Iterator[Plain | Bar]:
+    """The reporter that suits where stderr goes; leaves the terminal clean."""
+    screen = Bar() if sys.stderr.isatty() else Plain()
+    try:
+        yield screen
+    finally:
+        screen.end_steps()
 
 
 class Plain:
@@ -55,8 +62,11 @@ class Bar:
         self._task: TaskID | None = None
         self._what = ""
         self._images = 1
+        self._waiting = self._console.status("loading PyTorch")  # some seconds in which there is nothing to say
+        self._waiting.start()
 
     def message(self, text: str) -> None:
+        self._waiting.stop()
         self._console.print(text, markup=False)
 
     def progress(self, what: str, done: int, total: int) -> None:
@@ -89,11 +99,13 @@ class Bar:
         self.message(describe_epoch(report, epochs))
 
     def end_steps(self) -> None:
+        self._waiting.stop()
         if self._bar is not None:
             self._bar.stop()
             self._bar = self._task = None
 
     def _open(self, what: str, total: int, with_speed: bool) -> None:
+        self._waiting.stop()
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]

@@ -103,10 +103,12 @@ def command(
     from genmed.cli.output import print_json, print_line
     from genmed.cli.results import print_results
     from genmed.cli.screen import open_screen
-    from genmed.workflows.overview import describe_run
-    from genmed.workflows.train import train
 
-    described = describe_run(train(resolved, root_folder(root), open_screen()))
+    with open_screen() as screen:
+        from genmed.workflows.overview import describe_run
+        from genmed.workflows.train import train
+
+        described = describe_run(train(resolved, root_folder(root), screen))
     if json:
         print_json(described)
     else:

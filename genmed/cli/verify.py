@@ -37,7 +37,8 @@ def command(
     from genmed.cli.screen import open_screen
     from genmed.workflows.verify import verify
 
-    report = verify(folder, root_folder(root), open_screen(), full=full, data_root=data_root)
+    with open_screen() as screen:
+        report = verify(folder, root_folder(root), screen, full=full, data_root=data_root)
     print_json(report.to_json()) if json else _print_report(report)
     raise typer.Exit(report.exit_code)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -149,14 +150,14 @@ def _recorded_end(folder: RunFolder, index: Index) -> Iterator[None]:
         _note_end(folder, index, "failed", error.message)
         raise
     except Exception as error:
-        _note_end(folder, index, "failed", f"{type(error).__name__}: {error}")
+        _note_end(folder, index, "failed", f"{type(error).__name__}: {error}", traceback.format_exc())
         raise
 
 
-def _note_end(folder: RunFolder, index: Index, status: str, reason: str) -> None:
+def _note_end(folder: RunFolder, index: Index, status: str, reason: str, details: str = "") -> None:
     try:
         document = folder.update(status=status, ended=now(), error=reason)
-        folder.log(f"{status.capitalize()}: {reason}")
+        folder.log(f"{status.capitalize()}: {reason}" + (f"\n{details}" if details else ""))
     except StorageError:  # a full disk: run.json still says running, and the process that it names will be dead
         return
     index.attempt(lambda registry: registry.update_run(document.id, **life_of(document)))

@@ -27,7 +27,9 @@ MAX_VALUES = 10_000
 
 
 def run_not_found(run_id: str) -> RunNotFoundError:
-    return RunNotFoundError(f"the registry holds no run with id {run_id}", "it was removed, or the registry is new")
+    return RunNotFoundError(
+        f"the registry holds no run with id {run_id}", "`genmed list --rebuild` makes the registry anew from runs/"
+    )
 
 
 def select_run(connection: Connection, run_id: str) -> RunRow:

@@ -15,7 +15,7 @@ PATIENCE = 60.0
 """Seconds after which a database that is still locked is given up; a single wait is `sqlite.BUSY_TIMEOUT`."""
 
 PLACE_HINT = "choose a folder that you may write, with --root or GENMED_REGISTRY"
-REBUILD_HINT = "move the file away: the registry can be built again from the folders in runs/"
+REBUILD_HINT = "move the file away: `genmed list --rebuild` makes it anew from the folders in runs/"
 
 Result = TypeVar("Result")
 
@@ -55,7 +55,10 @@ def refusal(place: Path | str, error: DBAPIError | sqlite3.Error) -> StorageErro
             )
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return StorageError(f"cannot open {place}: {reason}", PLACE_HINT)
-    return StorageError(f"the registry {place} cannot be used: {reason}", "check GENMED_REGISTRY, or rebuild it")
+    return StorageError(
+        f"the registry {place} cannot be used: {reason}",
+        REBUILD_HINT if isinstance(place, Path) else "check GENMED_REGISTRY",
+    )
 
 
 def _original(error: DBAPIError | sqlite3.Error) -> BaseException:

@@ -1,0 +1,87 @@
+"""Rows and registries for the tests, and fresh processes that use them."""
+
+import multiprocessing
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genmed.ground.errors import StorageError
+from genmed.records.registry import CheckpointRow, Registry, RunRow, VerificationRow, open_registry
+
+START = datetime(2026, 1, 28, 19, 30, tzinfo=UTC)
+PROCESSES = multiprocessing.get_context("spawn")
+
+
+def make_run(run_id: str = "3fa9c2d1", **fields: Any) -> RunRow:
+    name = fields.pop("name", f"nih-resnet50-s42-{run_id}")
+    given = {"path": f"runs/{name}", "status": "running", "seed": 42, "dataset": "nih", "model": "resnet50"}
+    return RunRow(**{"id": run_id, "name": name, "device": "cpu", "created": START, **given, **fields})
+
+
+def make_checkpoint(run_id: str, step: int, created: datetime = START) -> CheckpointRow:
+    path = f"checkpoints/step-{step}"
+    return CheckpointRow(
+        run_id=run_id, path=path, epoch=0, step=step, sha256="sha256:ef", kinds=["last"], created=created
+    )
+
+
+def make_verification(run_id: str, verdict: str, created: datetime = START) -> VerificationRow:
+    return VerificationRow(
+        run_id=run_id, created=created, verdict=verdict, steps_compared=1, steps_total=2, report={"cause": []}
+    )
+
+
+def make_registry(root: Path, *runs: RunRow) -> Registry:
+    registry = open_registry(root, create=True)
+    assert registry is not None
+    for run in runs:
+        registry.add_run(run)
+    return registry
+
+
+def refused(root: Path, *, create: bool) -> StorageError:
+    with pytest.raises(StorageError) as caught:
+        open_registry(root, create=create)
+    assert caught.value.hint
+    assert "\n" not in caught.value.message
+    return caught.value
+
+
+def run_python(code: str, *arguments: object) -> str:
+    """What a fresh interpreter prints, on stdout and stderr; a warning is an error."""
+    command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def dump(root: Path) -> list[str]:
+    connection = sqlite3.connect(root / "registry.db")
+    try:
+        return list(connection.iterdump())
+    finally:
+        connection.close()
+
+
+def run_process(target: Callable[[Path], None], root: Path) -> int | None:
+    """The exit code of a fresh process that runs `target(root)`."""
+    process = PROCESSES.Process(target=target, args=(root,))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def run_processes(target: Any, root: Path, count: int) -> None:
+    barrier = PROCESSES.Barrier(count)
+    processes = [PROCESSES.Process(target=target, args=(root, number, barrier)) for number in range(count)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * count

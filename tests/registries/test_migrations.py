@@ -1,0 +1,155 @@
+"""Every schema that was ever released becomes the newest one, with all its rows."""
+
+import shutil
+import sqlite3
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from genmed.records.registry import FINAL, migrate, open_registry
+from genmed.records.registry.tables import Record
+from tests.registries.making import START, dump, make_registry, make_run, refused, run_python
+
+OLDEST = Path(__file__).parent / "0001.sql"
+
+
+def test_head_is_alembics_head_and_files_are_numbered() -> None:
+    from alembic.script import ScriptDirectory
+
+    script = ScriptDirectory(str(migrate.MIGRATIONS))
+    assert script.get_heads() == [migrate.HEAD]
+    numbers = [path.name[:4] for path in sorted((migrate.MIGRATIONS / "versions").glob("*.py"))]
+    assert numbers == [f"{number:04}" for number in range(1, int(migrate.HEAD) + 1)]
+
+
+def test_blank_database_gets_the_tables_of_the_models(tmp_path: Path) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    options = {"compare_type": True, "compare_server_default": True}
+    with make_registry(tmp_path)._reading.connect() as connection:
+        context = MigrationContext.configure(connection, opts=options)
+        assert context.get_current_revision() == migrate.HEAD
+        assert compare_metadata(context, Record.metadata) == []
+
+
+def test_oldest_schema_is_upgraded_with_every_row_kept(tmp_path: Path) -> None:
+    _load_oldest(tmp_path)
+    registry = open_registry(tmp_path, create=False)
+    assert registry is not None
+    assert registry.read(lambda connection: migrate.read_version(connection, "")) == migrate.HEAD
+    first = registry.find("nih-")
+    assert (first.id, first.status, first.seed, first.git_dirty) == ("3fa9c2d1", "completed", 42, False)
+    assert (first.tags, first.note) == (["paper", "größer"], 'the "first" run')
+    assert first.ended == START + timedelta(hours=5, microseconds=250)
+    assert first.config == {"seed": 42, "train": {"lr": 1e-4}}
+    second = registry.run("00c0ffee")
+    assert (second.seed, second.parent, second.hidden, second.started) == (2**32 - 1, "3fa9c2d1", True, None)
+    assert second.accepted == [{"what": "torch"}]
+    assert registry.metrics(first.id) == {
+        FINAL: {"test_auroc_macro": 0.8125, "test_auroc_Hernia": None},
+        0: {"train_loss": 0.25, "val_auroc_macro": 0.5},
+        1: {"train_loss": None, "val_auroc_macro": 0.75},
+    }
+    assert [(row.path, row.kinds) for row in registry.checkpoints(first.id)] == [
+        ("checkpoints/epoch-0001", ["best", "last"])
+    ]
+    assert [row.verdict for row in registry.verifications(first.id)] == ["identical", "diverged"]
+
+
+def _load_oldest(root: Path) -> None:
+    root.mkdir(exist_ok=True)
+    connection = sqlite3.connect(root / "registry.db")
+    connection.executescript(OLDEST.read_text())
+    connection.close()
+
+
+@pytest.mark.parametrize("version", ["9999", "3f2a77b1c0de", "000a77b1c0de"])
+def test_schema_of_a_newer_genmed_is_refused_and_left_alone(tmp_path: Path, version: str) -> None:
+    make_registry(tmp_path)
+    connection = sqlite3.connect(tmp_path / "registry.db")
+    connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
+    connection.commit()
+    connection.close()
+    before = (tmp_path / "registry.db").read_bytes()
+    for create in (False, True):
+        error = refused(tmp_path, create=create)
+        assert error.message == (
+            f"the registry {tmp_path}/registry.db has schema {version}; this genmed knows schemas up to {migrate.HEAD}"
+        )
+        assert "newer" in error.hint
+    assert (tmp_path / "registry.db").read_bytes() == before
+
+
+NEXT = """
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision = "{next}", "{head}"
+def upgrade():
+    with op.batch_alter_table("runs") as batch:
+        batch.alter_column("note", type_=sa.Text())
+    {last}
+"""
+
+
+def _release_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str = "pass") -> str:
+    """As if a genmed with one migration more was installed: it builds the table of the runs anew."""
+    following = f"{int(migrate.HEAD) + 1:04}"
+    folder = tmp_path / "100% migrations"
+    shutil.copytree(migrate.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "versions" / "next.py").write_text(NEXT.format(next=following, head=migrate.HEAD, last=last))
+    monkeypatch.setattr(migrate, "MIGRATIONS", folder)
+    monkeypatch.setattr(migrate, "HEAD", following)
+    monkeypatch.setattr("genmed.records.registry.opening.HEAD", following)
+    return following
+
+
+def test_migration_that_builds_a_table_anew_keeps_the_rows_that_refer_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    _load_oldest(root)
+    following = _release_next(tmp_path, monkeypatch)
+    registry = open_registry(root, create=False)
+    assert registry is not None
+    assert registry.read(lambda connection: migrate.read_version(connection, "")) == following
+    assert registry.count() == 2
+    assert (len(registry.metrics("3fa9c2d1")), len(registry.verifications("3fa9c2d1"))) == (3, 2)
+
+
+def test_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "root"
+    _load_oldest(root)
+    before = dump(root)
+    _release_next(tmp_path, monkeypatch, last='op.execute("INSERT INTO nowhere VALUES (1)")')
+    assert "no such table: nowhere" in refused(root, create=False).message
+    assert dump(root) == before
+
+
+def test_migrating_prints_nothing_and_leaves_logging_alone(tmp_path: Path) -> None:
+    code = """
+import logging, sys
+from pathlib import Path
+from genmed.records.registry import open_registry
+open_registry(Path(sys.argv[1]), create=True)
+assert "alembic" in sys.modules
+assert logging.root.handlers == [] and logging.root.level == logging.WARNING
+assert logging.getLogger("alembic").level == logging.NOTSET
+"""
+    assert run_python(code, tmp_path) == ""
+
+
+def test_opening_a_registry_that_is_up_to_date_imports_no_alembic_torch_or_pandas(tmp_path: Path) -> None:
+    make_registry(tmp_path, make_run())
+    code = """
+import sys
+from pathlib import Path
+from genmed.records.registry import open_registry
+for create in (False, True):
+    registry = open_registry(Path(sys.argv[1]), create=create)
+    registry.beat("3fa9c2d1")
+    assert len(registry.runs()) == 1
+print(sorted({"alembic", "torch", "pandas", "sklearn"} & set(sys.modules)))
+"""
+    assert run_python(code, tmp_path) == "[]\n"

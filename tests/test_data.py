@@ -1,0 +1,769 @@
+"""Data: NIH's layout and table, decoding, the split, the cache of bytes, augmentation, normalisation."""
+
+import csv
+import gzip
+import json
+import math
+import os
+import shutil
+import signal
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from genmed.engine.normalise import Scaling, choose_scaling
+from genmed.ground.errors import DataError
+from genmed.parts.data import augmentation
+from genmed.parts.data.augmentation import Strength, augment, choose_strength, draw_epoch
+from genmed.parts.data.cache import ImageBytes, open_images
+from genmed.parts.data.datasets import nih as reader
+from genmed.parts.data.images import ImageFiles, decode_file, prepare
+from genmed.parts.data.loader import plan_epoch
+from genmed.parts.data.records import Records
+from genmed.parts.data.split import check_split, split_records
+from genmed.records.config import Config
+from genmed.records.config.sections import Augmentation, Data, Normalisation
+from genmed.workflows.assemble import load_data
+from genmed.workflows.reporting import Silent
+from tests.harness import Command, Genmed
+
+Arguments = Callable[..., list[object]]
+TABLE = "Data_Entry_2017_v2020.csv"
+
+
+@pytest.fixture
+def copy(nih: Path, tmp_path: Path) -> Path:
+    """A copy of the small dataset that a test may change."""
+    return Path(shutil.copytree(nih, tmp_path / "copy"))
+
+
+def read(root: Path, **data: Any) -> Records:
+    return reader.load_records(root, Data(dataset="nih", root=str(root), **data))
+
+
+def same(one: Records, other: Records) -> bool:
+    return (one.ids, one.patients, one.sites) == (other.ids, other.patients, other.sites) and np.array_equal(
+        one.labels, other.labels
+    )
+
+
+# NIH's layout and table
+
+
+def test_table_gives_patient_and_findings_of_each_image_sorted_by_name(nih: Path) -> None:
+    records = read(nih)
+    lines = {line.split(",")[0]: line.split(",") for line in (nih / TABLE).read_text().splitlines()[1:]}
+    assert list(records.ids) == sorted(lines)
+    for row, name in enumerate(records.ids):
+        findings = {label for label, value in zip(reader.CLASSES, records.labels[row], strict=True) if value}
+        assert findings == set(lines[name][1].split("|")) - {"No Finding"}
+        assert records.patients[row] == lines[name][3]
+        assert isinstance(records.images, ImageFiles)
+        assert records.images.paths[row] == nih / "images" / name
+    assert set(records.sites) == {"NIH"}
+    assert records.official == records.notes == ()
+
+
+def test_images_may_lie_in_twelve_folders(nih: Path, copy: Path) -> None:
+    for number, path in enumerate(sorted((copy / "images").iterdir())):
+        folder = copy / f"images_{number % 12 + 1:03d}" / "images"
+        folder.mkdir(parents=True, exist_ok=True)
+        path.rename(folder / path.name)
+    (copy / "images").rmdir()
+    assert same(read(copy), read(nih))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("Data_Entry_2017.csv", lambda text: "".join(f"{line},\n" for line in text.splitlines())),  # an empty column
+        (TABLE, lambda text: text.replace("Patient Gender", "Patient Sex")),
+        (TABLE, lambda text: "\ufeff" + text.replace("\n", "\r\n") + "\r\n"),
+        (TABLE, lambda text: text.replace("OriginalImage[Width,Height]", '"OriginalImage[Width,Height]"')),
+        (TABLE, lambda text: text.splitlines()[0] + "\n" + "\n".join(text.splitlines()[:0:-1])),
+    ],
+    ids=["2017 with an empty twelfth column", "Patient Sex", "BOM and CRLF", "quoted header", "other order, no end"],
+)
+def test_table_is_read_alike_in_all_its_forms(nih: Path, copy: Path, name: str, change: Callable[[str], str]) -> None:
+    text = change((copy / TABLE).read_text())
+    (copy / TABLE).unlink()
+    (copy / name).write_bytes(text.encode())
+    assert same(read(copy), read(nih))
+
+
+def test_newer_table_wins_where_both_are_there(nih: Path, copy: Path) -> None:
+    (copy / "Data_Entry_2017.csv").write_text("not read\n")
+    assert same(read(copy), read(nih))
+
+
+def test_image_in_two_folders_is_refused(copy: Path) -> None:
+    name = read(copy).ids[0]
+    (copy / "images_001" / "images").mkdir(parents=True)
+    shutil.copy(copy / "images" / name, copy / "images_001" / "images" / name)
+    with pytest.raises(DataError, match=f"{name} lies in .*/images and in .*/images_001/images"):
+        read(copy)
+
+
+def test_images_and_rows_without_the_other_are_left_out_if_one_says_so(copy: Path) -> None:
+    ids = read(copy).ids
+    (copy / "images" / ids[0]).unlink()
+    (copy / "images" / "zzz.png").write_bytes(b"")
+    with pytest.raises(DataError, match="do not match: 1 rows without an image"):
+        read(copy)
+    records = read(copy, on_mismatch="skip")
+    assert records.ids == ids[1:]
+    assert records.notes == (
+        f"Left out: 1 rows without an image ({ids[0]})",
+        "Left out: 1 images without a row (zzz.png)",
+    )
+
+
+def write_lists(root: Path, in_test: Callable[[str], bool]) -> None:
+    """Official lists; in_test: whether an image is in the test list."""
+    names = read(root).ids
+    (root / "test_list.txt").write_text("".join(f"{name}\r\n" for name in names if in_test(name)))
+    (root / "train_val_list.txt").write_text("\n".join(name for name in names if not in_test(name)))
+
+
+def test_official_lists_decide_who_is_tested_and_the_rest_is_split_by_patient(copy: Path) -> None:
+    write_lists(copy, lambda name: int(name[:8]) % 3 == 0)
+    split = split_records(read(copy), Data())
+    assert split.official
+    assert split.source.startswith("official test list; validation: 0.2 of the other patients, seed 0")
+    for patient, side in zip(read(copy).patients, split.sides, strict=True):
+        assert (side == "test") == (int(patient) % 3 == 0)
+    assert 0.1 < split.sides.count("val") / (len(split.sides) - split.sides.count("test")) < 0.35
+    own = split_records(read(copy), Data(split="patient"))
+    assert not own.official
+    assert "not an official split" in own.source
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda root: write_lists(root, lambda name: name.endswith("_001.png")), "is on two sides of the split"),
+        (lambda root: (root / "test_list.txt").unlink(), "has one official list but not test_list.txt"),
+        (lambda root: (root / "test_list.txt").write_text("x\n"), "images are in neither official list, the first is"),
+        (
+            lambda root: (root / "test_list.txt").write_text((root / "train_val_list.txt").read_text()),
+            "is in both train_val_list.txt and test_list.txt",
+        ),
+    ],
+    ids=["a patient on both sides", "one list alone", "images in neither", "an image in both"],
+)
+def test_official_lists_that_cannot_be_right_are_refused(copy: Path, spoil: Callable[[Path], Any], told: str) -> None:
+    write_lists(copy, lambda name: int(name[:8]) % 3 == 0)
+    spoil(copy)
+    with pytest.raises(DataError) as caught:
+        split_records(read(copy), Data())
+    assert told in caught.value.message
+
+
+def test_official_split_without_lists_is_refused(nih: Path) -> None:
+    with pytest.raises(DataError, match="no official split lists"):
+        split_records(read(nih), Data(split="official"))
+
+
+# Decoding
+
+
+def pattern(high: int) -> npt.NDArray[Any]:
+    """(16, 17) values that run over 0..high."""
+    return (np.arange(16 * 17).reshape(16, 17) * high // (16 * 17 - 1)).astype(np.uint16 if high > 255 else np.uint8)
+
+
+GREY = pattern(255)
+WIDE = pattern(65535)
+EXACT = np.array([[int(Fraction(int(v) * 255, 65535) + Fraction(1, 2)) for v in row] for row in WIDE])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "image", "expected"),
+    [
+        ("png", Image.fromarray(GREY), GREY),
+        ("png", Image.fromarray(GREY).convert("RGB"), GREY),
+        ("png", Image.merge("RGBA", [Image.fromarray(GREY)] * 3 + [Image.fromarray(255 - GREY)]), GREY),
+        ("png", Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(255 - GREY)]), GREY),
+        ("png", Image.fromarray(GREY).convert("P"), GREY),
+        ("png", Image.fromarray(GREY > 99), np.where(GREY > 99, 255, 0)),
+        ("png", Image.fromarray(WIDE), EXACT),
+        ("tiff", Image.fromarray(WIDE.astype(">u2")), EXACT),
+        ("jpeg", Image.new("L", (17, 16), 77), np.full((16, 17), 77)),
+    ],
+    ids=["grey", "RGB", "RGBA", "grey with alpha", "palette", "1 bit", "16 bit", "16 bit big-endian", "JPEG"],
+)
+def test_image_is_decoded_to_its_grey_values(
+    tmp_path: Path, suffix: str, image: Image.Image, expected: npt.NDArray[Any]
+) -> None:
+    file = tmp_path / f"image.{suffix}"
+    image.save(file)
+    decoded = decode_file(file)
+    assert decoded.dtype == np.uint8
+    assert np.array_equal(decoded, expected)
+
+
+def test_palette_with_transparency_is_decoded_without_a_warning(tmp_path: Path) -> None:
+    Image.fromarray(GREY).convert("P").save(tmp_path / "image.png", transparency=bytes(range(255, -1, -1)))
+    assert np.array_equal(decode_file(tmp_path / "image.png"), GREY)
+
+
+def test_colours_weigh_as_in_television(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1), (200, 100, 50)).save(tmp_path / "c.png")
+    assert decode_file(tmp_path / "c.png") == [[round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)]]
+
+
+def test_image_is_cropped_to_its_middle_square_and_resized() -> None:
+    wide = np.zeros((4, 8), dtype=np.uint8)
+    wide[:, 2:6] = [10, 20, 30, 40]
+    assert prepare(wide, 4).tolist() == [[[10, 20, 30, 40]] * 4]
+    assert prepare(wide.T, 4).tolist() == [[[value] * 4 for value in (10, 20, 30, 40)]]
+    assert prepare(wide, 2).shape == (1, 2, 2)
+    assert prepare(np.full((9, 5), 7, dtype=np.uint8), 3).tolist() == [[[7] * 3] * 3]
+
+
+# Real data
+
+
+def test_thousand_real_radiographs_are_read_split_and_decoded(shared_data: Path, tmp_path: Path) -> None:
+    root = shared_data / "nih1000"
+    records = read(root)
+    with open(root / TABLE, newline="") as file:
+        rows = {row[0]: row for row in list(csv.reader(file))[1:]}
+    assert list(records.ids) == sorted(rows)
+    assert len(records) == 1000
+    assert records.patients == tuple(rows[name][3] for name in records.ids)
+    counted = Counter(label for row in rows.values() for label in row[1].split("|"))
+    assert counted.pop("No Finding") == int((records.labels.sum(1) == 0).sum()) == 499
+    assert dict(zip(reader.CLASSES, records.labels.sum(0, dtype=int).tolist(), strict=True)) == dict(counted)
+    assert isinstance(records.images, ImageFiles)
+    modes = set()
+    for path in records.images.paths:
+        with Image.open(path) as image:
+            modes.add(image.mode)
+            assert decode_file(path).shape == image.size[::-1] == (64, 64)
+    assert modes >= {"L", "RGB", "RGBA"}
+    split = split_records(records, Data())
+    assert {side: split.sides.count(side) for side in ("train", "val", "test")} == {
+        side: pytest.approx(1000 * share, abs=60) for side, share in (("train", 0.6), ("val", 0.2), ("test", 0.2))
+    }
+
+
+@pytest.fixture(scope="module")
+def full_table(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """The official table of all 112,120 images."""
+    table = tmp_path_factory.mktemp("full") / TABLE
+    table.write_bytes(gzip.decompress((shared_data / "metadata" / f"{TABLE}.gz").read_bytes()))
+    return reader._read_table(table)
+
+
+def test_full_official_table_is_parsed(full_table: dict[str, tuple[str, tuple[str, ...]]]) -> None:
+    images = Counter(patient for patient, _ in full_table.values())
+    findings = Counter(label for _, labels in full_table.values() for label in labels)
+    assert (len(full_table), len(images), max(images.values())) == (112_120, 30_805, 184)
+    assert sum(not labels for _, labels in full_table.values()) == 60_361
+    assert set(findings) == set(reader.CLASSES)
+    assert (findings["Infiltration"], findings["Effusion"], findings["Hernia"]) == (19_894, 13_317, 227)
+    assert findings["Pleural_Thickening"] == 3_385
+
+
+def test_full_official_table_is_split_by_patient_at_the_asked_ratios(
+    full_table: dict[str, tuple[str, tuple[str, ...]]],
+) -> None:
+    ids = tuple(sorted(full_table))
+    patients = tuple(full_table[name][0] for name in ids)
+    records = Records(ids, patients, ("NIH",) * len(ids), np.zeros((len(ids), 14), np.uint8), ImageFiles(()))
+    split = split_records(records, Data(val_ratio=0.1, test_ratio=0.2))
+    sides = defaultdict(set)
+    for patient, side in zip(patients, split.sides, strict=True):
+        sides[side].add(patient)
+    assert sum(map(len, sides.values())) == 30_805
+    assert {side: len(members) / 30_805 for side, members in sides.items()} == {
+        side: pytest.approx(share, abs=0.01) for side, share in (("train", 0.7), ("val", 0.1), ("test", 0.2))
+    }
+    assert split.sides.count("test") / len(ids) == pytest.approx(0.2, abs=0.02)
+
+
+# The split
+
+
+def records_of(patients: list[str]) -> Records:
+    ids = tuple(f"{number:05d}" for number in range(len(patients)))
+    return Records(ids, tuple(patients), ("x",) * len(ids), np.zeros((len(ids), 1), np.uint8), ImageFiles(()))
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    order=st.permutations(range(60)),
+    twice=st.sets(st.integers(0, 59)),
+    val=st.floats(0.15, 0.4),
+    test=st.floats(0.15, 0.4),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_side_of_a_patient_depends_on_nobody_else(
+    order: list[int], twice: set[int], val: float, test: float, seed: int
+) -> None:
+    data = Data(val_ratio=val, test_ratio=test, split_seed=seed)
+
+    def split(patients: list[str]) -> dict[str, str]:
+        try:
+            sides = split_records(records_of(patients), data).sides
+        except DataError as error:  # few patients: a side may stay empty
+            assert "has no images" in error.message
+            return {}
+        side_of: dict[str, str] = {}
+        for patient, side in zip(patients, sides, strict=True):
+            assert side_of.setdefault(patient, side) == side
+        return side_of
+
+    everyone = split([str(number) for number in range(60)])
+    some = split([str(number) for number in (*order[:45], *sorted(twice & set(order[:45])))])
+    if everyone and some:
+        assert some.items() <= everyone.items()
+
+
+def test_split_seed_deals_anew_and_validation_ratio_moves_nobody_in_or_out_of_the_test() -> None:
+    records = records_of([str(number) for number in range(500)])
+
+    def side(name: str, **data: Any) -> set[int]:
+        return {row for row, on in enumerate(split_records(records, Data(**data)).sides) if on == name}
+
+    assert side("test") != side("test", split_seed=1)
+    assert side("test") == side("test", val_ratio=0.4)
+    assert side("val", val_ratio=0.1) < side("val", val_ratio=0.3)
+    assert side("test", test_ratio=0.1) < side("test", test_ratio=0.3)
+    assert "validation 0.2, test 0.2, seed 0 (not an official split" in split_records(records, Data()).source
+
+
+def test_patient_on_two_sides_is_refused_by_name() -> None:
+    with pytest.raises(DataError, match="patient b is on two sides of the split: train and test"):
+        check_split(["a", "b", "b"], ["val", "train", "test"])
+
+
+@pytest.mark.parametrize(("ratios", "side"), [((0.0, 0.2), "val"), ((0.2, 0.0), "test"), ((0.98, 0.019), "train")])
+def test_empty_side_is_refused(nih: Path, ratios: tuple[float, float], side: str) -> None:
+    with pytest.raises(DataError, match=f"the {side} side of the split has no images"):
+        split_records(read(nih), Data(val_ratio=ratios[0], test_ratio=ratios[1]))
+
+
+# The cache
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty image cache for this process."""
+    monkeypatch.setenv("GENMED_CACHE", str(tmp_path / "images-cache"))
+    return tmp_path / "images-cache"
+
+
+def open_at(root: Path, messages: list[str] | None = None, *, trust_stamps: bool = True, size: int = 16) -> ImageBytes:
+    return open_images(
+        read(root),
+        size,
+        trust_stamps=trust_stamps,
+        processes=4,
+        progress=lambda what, done, total: None,
+        report=(messages if messages is not None else []).append,
+    )
+
+
+def fingerprint(root: Path, **more: Any) -> str:
+    config = Config().replace(**{"data.dataset": "nih", "data.root": str(root), "data.image_size": 16})
+    return load_data(config, Silent(), **{"trust_stamps": True, **more}).fingerprint
+
+
+def entries(cache: Path) -> list[Path]:
+    return sorted((cache / "images").iterdir())
+
+
+def snapshot(cache: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for entry in entries(cache) for path in entry.iterdir()}
+
+
+def change_pixel(path: Path) -> None:
+    """One grey value, in place, so that the file keeps its length and inode."""
+    pixels = np.array(Image.open(path))
+    pixels[0, 0] ^= 1
+    length = path.stat().st_size
+    Image.fromarray(pixels).save(path, compress_level=0)
+    assert path.stat().st_size == length
+
+
+def test_bytes_in_the_cache_are_the_prepared_images(copy: Path, cache: Path) -> None:
+    images = open_at(copy)
+    records = read(copy)
+    pixels = images.map()
+    assert pixels.shape == images.shape == (len(records), 1, 16, 16)
+    for row in range(len(records)):
+        assert np.array_equal(pixels[row], prepare(records.images.load(row), 16))
+    assert not pixels.flags.writeable
+    assert not images.find_rotten()
+
+
+def test_training_with_a_cold_and_a_warm_cache_gives_equal_bits(
+    genmed: Genmed, trained: Genmed, tiny: Arguments, tmp_path: Path
+) -> None:
+    cold, warm = (genmed(*tiny(), GENMED_CACHE=str(tmp_path / "own")) for _ in range(2))
+    expected = trained("show", "latest", "--json").json["trace_digest"]
+    assert cold.json["trace_digest"] == warm.json["trace_digest"] == expected
+    assert len(entries(tmp_path / "own")) == 1
+
+
+def test_second_opening_decodes_nothing(copy: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = open_at(copy)
+    before = snapshot(cache)
+    monkeypatch.setattr(ImageFiles, "load", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(ImageFiles, "digest", lambda *_: pytest.fail("read again"))
+    assert open_at(copy) == first
+    assert snapshot(cache) == before
+
+
+def test_folder_moved_elsewhere_is_the_same_data_and_the_same_cache(copy: Path, cache: Path, tmp_path: Path) -> None:
+    before = fingerprint(copy)
+    kept = entries(cache)
+    copy.rename(tmp_path / "moved")
+    assert fingerprint(tmp_path / "moved") == before
+    assert entries(cache) == kept
+
+
+def test_touched_file_is_unchanged_data(copy: Path, cache: Path) -> None:
+    before, kept = fingerprint(copy), snapshot(cache)
+    os.utime(copy / "images" / read(copy).ids[3], (1, 1))
+    assert fingerprint(copy) == before
+    assert snapshot(cache) == kept
+
+
+def test_file_packed_anew_with_equal_pixels_is_the_same_data(copy: Path, cache: Path) -> None:
+    before = fingerprint(copy)
+    path = copy / "images" / read(copy).ids[3]
+    content = path.read_bytes()
+    Image.open(path).save(path, compress_level=0)
+    assert path.read_bytes() != content
+    assert fingerprint(copy) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: change_pixel(root / "images" / read(root).ids[3]),
+        lambda root: (root / TABLE).write_text((root / TABLE).read_text().replace("Hernia", "Mass", 1)),
+        lambda root: (root / TABLE).write_text((root / TABLE).read_text().replace(",2,58", ",3,58", 1)),
+        lambda root: write_lists(root, lambda name: int(name[:8]) % 5 == 0),
+    ],
+    ids=["a pixel", "a label", "a patient", "the split"],
+)
+def test_data_fingerprint_changes_with(copy: Path, cache: Path, change: Callable[[Path], Any]) -> None:
+    for name in read(copy).ids[:4]:
+        Image.open(copy / "images" / name).save(copy / "images" / name, compress_level=0)
+    before = fingerprint(copy)
+    change(copy)
+    assert fingerprint(copy) != before
+
+
+def test_changed_file_with_size_and_time_put_back_is_found_where_stamps_are_not_trusted(
+    copy: Path, cache: Path
+) -> None:
+    path = copy / "images" / read(copy).ids[3]
+    Image.open(path).save(path, compress_level=0)
+    before = fingerprint(copy)
+    status = path.stat()
+    change_pixel(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert fingerprint(copy) == before  # what a stamp cannot tell; `train` records what it trained on
+    changed = fingerprint(copy, trust_stamps=False)
+    assert changed != before
+    assert fingerprint(copy) == changed
+
+
+def test_rotten_page_is_found_and_mended_with_a_message(copy: Path, cache: Path) -> None:
+    images = open_at(copy)
+    good = images.path.read_bytes()
+    rotten = bytearray(good)
+    rotten[5 * 256 + 7] ^= 1
+    for trust_stamps in (True, False):
+        images.path.write_bytes(rotten)
+        assert images.find_rotten() == [5]
+        messages: list[str] = []
+        mended = open_at(copy, messages, trust_stamps=trust_stamps)
+        name = read(copy).ids[5]
+        assert messages == [f"The image cache is damaged at 1 images ({name}); decoding again"]
+        assert mended.path.read_bytes() == good
+        assert not mended.find_rotten()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("pixels.u8", b"short"), ("digests.json", b""), ("digests.json", b"[]"), ("digests.json", b'{"file": [1]}')],
+)
+def test_broken_entry_of_the_cache_is_made_again(copy: Path, cache: Path, name: str, content: bytes) -> None:
+    images = open_at(copy)
+    good = images.path.read_bytes()
+    (images.path.parent / name).write_bytes(content)
+    assert open_at(copy) == images
+    assert images.path.read_bytes() == good
+    assert json.loads((images.path.parent / "digests.json").read_text())["schema"] == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"x": 1}', b'{"00000001_000.png": 3}'])
+def test_broken_stamps_are_made_again(copy: Path, cache: Path, content: bytes) -> None:
+    images = open_at(copy)
+    (stamps,) = (cache / "stamps").iterdir()
+    good = stamps.read_bytes()
+    stamps.write_bytes(content)
+    assert open_at(copy) == images
+    assert stamps.read_bytes() == good
+
+
+def block_on(path: Path) -> bytes:
+    """Makes an image a pipe, on which a decoder waits until somebody writes; returns the image's content."""
+    content = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path)
+    return content
+
+
+def wait_for_decoder(command: Command, cache: Path) -> None:
+    end = time.monotonic() + 60
+    while not list(cache.glob("images/.tmp-*/pixels.u8")):
+        assert time.monotonic() < end
+        assert command.running
+        time.sleep(0.005)
+
+
+def test_killed_builder_leaves_nothing_that_is_used(
+    genmed: Genmed, trained: Genmed, tiny: Arguments, copy: Path, tmp_path: Path
+) -> None:
+    own = {"GENMED_CACHE": str(tmp_path / "own")}
+    path = copy / "images" / read(copy).ids[40]
+    content = block_on(path)
+    command = genmed.start(*tiny("--data-root", copy), **own)
+    wait_for_decoder(command, tmp_path / "own")
+    command.send(signal.SIGKILL)
+    command.wait()
+    (left,) = entries(tmp_path / "own")
+    assert left.name.startswith(".tmp-")
+    path.unlink()
+    path.write_bytes(content)
+    result = genmed(*tiny("--data-root", copy), **own)
+    assert result.code == 0, result.err
+    assert result.json["trace_digest"] == trained("show", "latest", "--json").json["trace_digest"]
+    assert [entry for entry in entries(tmp_path / "own") if entry.name.startswith(".tmp-")] == []
+
+
+def test_two_processes_that_build_at_once_both_succeed(
+    genmed: Genmed, trained: Genmed, tiny: Arguments, copy: Path, tmp_path: Path
+) -> None:
+    own = {"GENMED_CACHE": str(tmp_path / "own")}
+    path = copy / "images" / read(copy).ids[40]
+    content = block_on(path)
+    slow = genmed.start(*tiny("--data-root", copy, "--name", "slow"), **own)
+    wait_for_decoder(slow, tmp_path / "own")
+    path.rename(tmp_path / "pipe")
+    path.write_bytes(content)
+    fast = genmed(*tiny("--data-root", copy, "--name", "fast"), **own)
+    (entry,) = [entry for entry in entries(tmp_path / "own") if not entry.name.startswith(".tmp-")]
+    made = snapshot(tmp_path / "own")[str(entry / "pixels.u8")]
+    (tmp_path / "pipe").write_bytes(content)  # now the slow one ends, and finds that it was not the first
+    finished = slow.wait()
+    assert (fast.code, finished.code) == (0, 0), fast.err + finished.err
+    expected = trained("show", "latest", "--json").json["trace_digest"]
+    assert fast.json["trace_digest"] == finished.json["trace_digest"] == expected
+    assert entries(tmp_path / "own") == [entry]
+    assert snapshot(tmp_path / "own")[str(entry / "pixels.u8")] == made
+
+
+# Augmentation
+
+DRAW = {name: position for position, name in enumerate(("flip", "turn", "right", "down", "zoom", "contrast", "bright"))}
+
+
+def draws(count: int = 1, **given: float) -> npt.NDArray[np.float64]:
+    """Rows of draws that change nothing (flip at 0.999) but what is given."""
+    row = np.full(augmentation.DRAWS, 0.5)
+    row[DRAW["flip"]] = 0.999
+    for name, value in given.items():
+        row[DRAW[name]] = value
+    return np.tile(row, (count, 1))
+
+
+def noise(count: int = 4, side: int = 33) -> torch.Tensor:
+    values = np.random.Generator(np.random.Philox(3)).integers(0, 256, (count, 1, side, side))
+    return torch.from_numpy(values).float()
+
+
+def dot(x: float, y: float, side: int = 65) -> torch.Tensor:
+    """A blot at (x, y) px right of and below the centre."""
+    across = torch.arange(side) - side // 2
+    far = (across[None, :] - x) ** 2 + (across[:, None] - y) ** 2
+    return (255 * torch.exp(-far / 4.5))[None, None]
+
+
+def find_dot(image: torch.Tensor) -> tuple[float, float]:
+    """Its centre of mass, in px right of and below the centre."""
+    across = torch.arange(image.shape[-1]) - image.shape[-1] // 2
+    weight = image[0, 0] / image.sum()
+    return float((weight.sum(0) * across).sum()), float((weight.sum(1) * across).sum())
+
+
+@pytest.mark.parametrize("preset", ["none", "light", "standard", "chexnet"])
+def test_no_strength_is_the_identity(preset: str) -> None:
+    off = dict.fromkeys(("flip", "rotate", "translate", "scale", "contrast", "brightness"), 0.0)
+    strength = choose_strength(Augmentation(preset=preset, **off))  # type: ignore[arg-type]
+    images = noise()
+    assert torch.equal(augment(images, draw_epoch(1, 1, 4), strength), images)
+    assert choose_strength(Augmentation(preset="none")) == Strength()
+
+
+def test_draws_in_the_middle_leave_the_image_in_place() -> None:
+    images = noise()
+    strong = Strength(flip=0.5, rotate=90, translate=0.5, scale=0.9, contrast=0.9, brightness=0.9)
+    torch.testing.assert_close(augment(images, draws(4), strong), images, atol=0.02, rtol=0)
+
+
+def test_flip_is_exact_and_by_the_draw_of_each_image() -> None:
+    images = noise()
+    rows = draws(4)
+    rows[:, DRAW["flip"]] = [0.0, 0.49, 0.5, 0.51]
+    changed = augment(images, rows, Strength(flip=0.5))
+    assert torch.equal(changed, torch.cat([images[:2].flip(-1), images[2:]]))
+    assert torch.equal(augment(images, draw_epoch(1, 1, 4), Strength(flip=1.0)), images.flip(-1))
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("most", [10.0, 45.0])
+def test_rotation_moves_a_dot_along_its_circle(turn: float, most: float) -> None:
+    angle = 2 * math.atan((2 * turn - 1) * math.radians(most) / 2)
+    assert abs(angle - (2 * turn - 1) * math.radians(most)) < 0.06 * math.radians(most)
+    x, y = find_dot(augment(dot(20, 0), draws(turn=turn), Strength(rotate=most)))
+    # What is at g in the result was at R g: the dot goes the other way.
+    assert (x, y) == (pytest.approx(20 * math.cos(angle), abs=0.1), pytest.approx(-20 * math.sin(angle), abs=0.1))
+
+
+def test_shift_is_by_the_share_of_the_side() -> None:
+    images = noise(1, 40)
+    changed = augment(images, draws(right=1.0, down=0.0), Strength(translate=0.25))
+    expected = torch.zeros_like(images)
+    expected[..., 10:, :-10] = images[..., :-10, 10:]
+    torch.testing.assert_close(changed, expected, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize(("zoom", "factor"), [(0.0, 0.75), (1.0, 1.25)])
+def test_scale_moves_a_dot_from_the_centre(zoom: float, factor: float) -> None:
+    x, y = find_dot(augment(dot(12, -16), draws(zoom=zoom), Strength(scale=0.25)))
+    assert (x, y) == (pytest.approx(12 * factor, abs=0.1), pytest.approx(-16 * factor, abs=0.1))
+
+
+def test_shades_are_about_middle_grey_and_bounded() -> None:
+    images = torch.tensor([0.0, 100.0, 127.5, 200.0, 255.0]).view(1, 1, 1, 5)
+    darker = augment(images, draws(contrast=0.0), Strength(contrast=0.5))
+    assert darker.flatten().tolist() == [63.75, 113.75, 127.5, 163.75, 191.25]
+    brighter = augment(images, draws(bright=1.0), Strength(brightness=0.2))
+    assert brighter.flatten().tolist() == [51.0, 151.0, 178.5, 251.0, 255.0]
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**32 - 1), epoch=st.integers(1, 100), strength=st.sampled_from([*augmentation.PRESETS, ""]))
+def test_values_stay_grey_values_whatever_is_drawn(seed: int, epoch: int, strength: str) -> None:
+    strongest = Strength(flip=0.5, rotate=90, translate=0.5, scale=0.99, contrast=0.99, brightness=0.99)
+    changed = augment(noise(3, 9), draw_epoch(seed, epoch, 3), augmentation.PRESETS.get(strength, strongest))
+    assert changed.shape == (3, 1, 9, 9)
+    assert changed.dtype == torch.float32
+    assert changed.isfinite().all()
+    assert changed.min() >= 0
+    assert changed.max() <= 255.001
+
+
+def test_what_befalls_an_image_does_not_depend_on_its_batch() -> None:
+    everyone = draw_epoch(seed=5, epoch=2, count=40)
+    assert np.array_equal(draw_epoch(5, 2, 100)[:40], everyone)
+    assert ((everyone >= 0) & (everyone < 1)).all()
+    assert len(np.unique(everyone)) == everyone.size
+    images, strength = noise(40), Strength(flip=0.5, rotate=30, translate=0.1, scale=0.2, contrast=0.3, brightness=0.3)
+    one, other = np.array([7, 3, 9]), np.array([20, 9, 30, 31, 7])
+    first = augment(images[one], everyone[one], strength)
+    second = augment(images[other], everyone[other], strength)
+    torch.testing.assert_close(first[0], second[4], atol=1e-3, rtol=0)
+    torch.testing.assert_close(first[2], second[1], atol=1e-3, rtol=0)
+    assert not np.array_equal(draw_epoch(5, 3, 40), everyone)
+    assert not np.array_equal(draw_epoch(6, 2, 40), everyone)
+
+
+def test_named_change_replaces_the_preset_s_own() -> None:
+    chosen = choose_strength(Augmentation(preset="standard", rotate=0, flip=0.25))
+    preset = augmentation.PRESETS["standard"]
+    assert chosen == Strength(**{**preset.__dict__, "rotate": 0, "flip": 0.25})
+
+
+# Normalisation and order
+
+
+def test_mean_and_std_are_those_of_the_training_bytes() -> None:
+    random = np.random.Generator(np.random.Philox(11))
+    pixels = random.integers(0, 256, (2600, 1, 3, 3), dtype=np.uint8)
+    train = np.flatnonzero(np.arange(2600) % 13 != 0)
+    pixels[::13] = 255
+    values = [int(value) for value in pixels[train].reshape(-1)]
+    mean = Fraction(sum(values), len(values))
+    variance = Fraction(sum(value * value for value in values), len(values)) - mean * mean
+    scaling = choose_scaling(Normalisation(), pixels, train)
+    assert scaling.mean == pytest.approx(float(mean / 255), rel=4e-16)
+    assert Fraction(scaling.std) ** 2 == pytest.approx(variance / 255**2, rel=1e-15)
+    assert choose_scaling(Normalisation(), pixels, train[::-1].copy()) == scaling
+
+
+def test_chosen_scaling_needs_no_image_and_black_images_are_not_divided_by_zero() -> None:
+    black = np.zeros((2, 1, 4, 4), dtype=np.uint8)
+    rows = np.arange(2)
+    fixed = Normalisation(method="fixed", mean=0.4, std=0.3)
+    assert choose_scaling(fixed, black, rows) == Scaling(0.4, 0.3)
+    assert choose_scaling(Normalisation(method="half"), black, rows) == Scaling(0.5, 0.5)
+    assert choose_scaling(Normalisation(method="imagenet"), black, rows) == Scaling(0.449, 0.226)
+    assert choose_scaling(Normalisation(), black, rows) == Scaling(0.0, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "shards", "sizes"),
+    [
+        (24, 8, 1, [8, 8, 8]),
+        (26, 8, 1, [8, 8, 8, 2]),
+        (25, 8, 1, [8, 8, 8]),  # never a batch of one
+        (29, 8, 2, [8, 8, 8, 4]),  # each shard as many
+        (27, 8, 2, [8, 8, 8]),
+        (3, 8, 1, [3]),
+        (3, 8, 2, []),
+    ],
+)
+def test_epoch_takes_each_image_once_and_leaves_no_shard_alone(
+    images: int, batch_size: int, shards: int, sizes: list[int]
+) -> None:
+    train = np.arange(100, 100 + images)
+    plan = plan_epoch(42, 1, train, batch_size, shards)
+    assert [len(batch) for batch in plan] == sizes
+    rows = [int(row) for batch in plan for row in batch]
+    assert len(set(rows)) == len(rows)
+    assert set(rows) <= set(train.tolist())
+    assert rows == [] or rows != sorted(rows)
+    other = [int(row) for batch in plan_epoch(42, 2, train, batch_size, shards) for row in batch]
+    assert other != rows or not rows
+
+
+def test_split_document_counts_add_up(trained: Genmed) -> None:
+    described = json.loads((trained.run_folder() / "data.json").read_text())
+    with open(trained.run_folder() / "data-images.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for side, counted in described["split"]["sides"].items():
+        mine = [row for row in rows if row["split"] == side]
+        assert counted["images"] == len(mine)
+        assert counted["patients"] == len({row["patient"] for row in mine})
+        for label, count in counted["positives"].items():
+            assert count == sum(label in row["labels"].split("|") for row in mine)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from genmed.engine.checkpoint import CheckpointStore
+from genmed.engine.evaluation import Evaluation
 from genmed.engine.learner import Learner, build_learner, fingerprint_learner
 from genmed.engine.loop import EpochReport, Training
 from genmed.engine.normalise import Scaling, choose_scaling
@@ -448,6 +449,14 @@ def test_training_is_reproducible_and_goes_on_to_the_bit(tmp_path: Path, changes
     again = train(task, make_store(tmp_path / "again"), build_learner(task), Progress())
     assert whole.records == again.records
     assert len(whole.records) == 16
+    for epoch, report in enumerate(whole.reports):
+        losses = [record.mean_loss for record, _ in whole.records[4 * epoch : 4 * epoch + 4]]
+        assert report.metrics["train_loss"] == pytest.approx(np.mean(losses), rel=1e-12)
+        assert (report.epoch, report.step, report.metrics["lr"]) == (
+            epoch + 1,
+            4 * epoch + 4,
+            whole.records[report.step - 1][0].lr,
+        )
     for stop_after in (1, 4, 6):
         folder = tmp_path / f"stopped-{stop_after}"
         before = train(task, make_store(folder), build_learner(task), Progress(), stop_after)
@@ -459,6 +468,52 @@ def test_training_is_reproducible_and_goes_on_to_the_bit(tmp_path: Path, changes
         after = train(task, make_store(folder), learner, make_store(folder).restore(checkpoint, learner))
         assert before.records + after.records == whole.records
         assert [report.metrics for report in (before.reports + after.reports)] == [r.metrics for r in whole.reports]
+
+
+@pytest.mark.parametrize(
+    ("monitor", "patience", "figures", "best", "epochs"),
+    [
+        ("auroc_macro", 0, [0.5, 0.7, 0.6, 0.7], 2, 4),
+        ("auroc_macro", 2, [0.5, 0.7, 0.7, 0.6, 0.9], 2, 4),
+        ("auroc_macro", 1, [0.5, 0.5, 0.9], 1, 2),
+        ("auroc_macro", 2, [0.5, 0.4, 0.6, 0.4, 0.4, 0.9], 3, 5),
+        ("auroc_macro", 0, [None, 0.1, None, 0.2], 4, 4),
+        ("auroc_macro", 2, [None, None, None, 0.9], 1, 3),
+        ("loss", 0, [0.5, 0.4, 0.4, 0.6], 2, 4),
+        ("loss", 1, [0.5, 0.6, 0.1], 1, 2),
+    ],
+)
+def test_best_epoch_is_the_first_strictly_better_one_and_patience_counts_from_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    monitor: str,
+    patience: int,
+    figures: list[float | None],
+    best: int,
+    epochs: int,
+) -> None:
+    coming = iter(figures)
+
+    def evaluate(*_: object) -> Evaluation:
+        return Evaluation(np.zeros((0, 0), np.float32), {f"val_{monitor}": next(coming)})
+
+    monkeypatch.setattr("genmed.engine.loop.evaluate", evaluate)
+    keys = {"training.monitor": monitor, "training.patience": patience, "training.epochs": len(figures)}
+    task, progress = make_task(tmp_path, keys), Progress()
+    lines = train(task, make_store(tmp_path / "checkpoints"), build_learner(task), progress)
+    assert (progress.best_epoch, progress.best_value, len(lines.reports)) == (best, figures[best - 1], epochs)
+    assert progress.finished
+    assert [report.epoch for report in lines.reports if report.is_best][-1] == best
+
+
+def test_validation_comes_every_so_many_epochs_and_at_the_end(tmp_path: Path) -> None:
+    task = make_task(tmp_path, {"training.validate_every": 3, "training.epochs": 5})
+    lines = train(task, make_store(tmp_path / "checkpoints"), build_learner(task), Progress())
+    assert ["val_loss" in report.metrics for report in lines.reports] == [False, False, True, False, True]
+    every = train(
+        make_task(tmp_path, {"training.epochs": 5}), make_store(tmp_path / "c"), build_learner(task), Progress()
+    )
+    assert every.records == lines.records
 
 
 def test_precisions_formats_and_optimizers_are_different_trainings(tmp_path: Path) -> None:

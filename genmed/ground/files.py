@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,8 +52,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name in the same folder, with the writer's pid, so that a sweep can tell whether the writer still lives."""
-    return path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    """A name in the same folder, with the writer's host and pid, so that a sweep can tell whether it still lives."""
+    return path.with_name(f"{_own_prefix()}{os.getpid()}-{path.name}")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -81,12 +82,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def sweep_temporaries(folder: Path) -> None:
-    """Removes what writers that were killed have left in the folder."""
-    for path in sorted(folder.glob(f"{TEMPORARY}*")):
-        pid = path.name.removeprefix(TEMPORARY).split("-", 1)[0]
-        if pid.isdigit() and _lives(int(pid)) and int(pid) != os.getpid():
-            continue
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    """Removes what writers of this host that were killed have left in the folder; others' may be under way."""
+    for path in sorted(folder.iterdir()):
+        pid = path.name.removeprefix(_own_prefix()).split("-", 1)[0]
+        if path.name.startswith(_own_prefix()) and pid.isdigit() and not _lives(int(pid)):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _own_prefix() -> str:
+    return f"{TEMPORARY}{platform.node()}-"
 
 
 def _lives(pid: int) -> bool:

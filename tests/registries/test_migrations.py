@@ -65,7 +65,7 @@ def _load_oldest(root: Path) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("version", ["9999", "3f2a77b1c0de", "000a77b1c0de"])
+@pytest.mark.parametrize("version", ["9999", "3f2a77b1c0de", "0000a77b1c0d"])
 def test_schema_of_a_newer_genmed_is_refused_and_left_alone(tmp_path: Path, version: str) -> None:
     make_registry(tmp_path)
     connection = sqlite3.connect(tmp_path / "registry.db")

@@ -108,6 +108,7 @@ def _build(folder: Path, records: Records, size: int, processes: int, progress: 
     shape = (len(records), 1, size, size)
     building = temporary_beside(folder / "images" / f"{size}")
     with storage_errors(folder):
+        shutil.rmtree(building, ignore_errors=True)
         building.mkdir()
     try:
         allocate(building / "pixels.u8", int(np.prod(shape)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from genmed.engine.checkpoint import Checkpoint, check_checkpoint, describe_checkpoint, list_checkpoints
-from genmed.ground.errors import RecordError, StorageError
+from genmed.ground.errors import ConfigError, RecordError, RunNotFoundError, StorageError
 from genmed.records.config import flatten
 from genmed.records.config.sources import layer_of_file, resolve
 from genmed.records.registry import FINAL, CheckpointRow, Registry, RunRecord, RunRow, VerificationRow, open_registry
@@ -25,7 +25,7 @@ class Index:
     def attempt(self, write: Callable[[Registry], Any]) -> None:
         try:
             write(self.registry)
-        except StorageError as error:
+        except (StorageError, RunNotFoundError) as error:
             if not self._complained:
                 self._reporter.message(f"{error.message}; going on, `genmed list --rebuild` will make up for it")
                 self._complained = True
@@ -40,13 +40,15 @@ def open_for_writing(root: Path) -> Registry:
 
 def rebuild(root: Path, reporter: Reporter) -> int:
     """Makes the registry anew from `runs/`; a folder that cannot be read is named and left out. Returns the count."""
-    records = []
+    return open_for_writing(root).rebuild(_read_records(root, reporter))
+
+
+def _read_records(root: Path, reporter: Reporter) -> Iterator[RunRecord]:
     for folder in list_run_folders(root):
         try:
-            records.append(record_of(folder))
-        except RecordError as error:
+            yield record_of(folder)
+        except (RecordError, ConfigError) as error:
             reporter.message(f"left out {folder.name}: {error.message}")
-    return open_for_writing(root).rebuild(records)
 
 
 def record_of(folder: RunFolder) -> RunRecord:

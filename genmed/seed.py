@@ -6,9 +6,10 @@ DataLoader(dataset, shuffle=True, generator=get_generator(42), worker_init_fn=wo
 
 from __future__ import annotations
 
+import operator
 import os
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 
@@ -20,27 +21,30 @@ if TYPE_CHECKING:
 MAX_SEED = 2**32 - 1
 
 
-def check_seed(seed: int) -> int:
-    """The seed itself, or ConfigError: NumPy and PYTHONHASHSEED take 0 to 2**32 - 1 and nothing else."""
-    if not 0 <= seed <= MAX_SEED:
-        raise ConfigError(f"seed must be between 0 and {MAX_SEED}, got {seed}")
-    return seed
+def check_seed(seed: SupportsIndex) -> int:
+    """The seed as Python's integer, or ConfigError: NumPy and PYTHONHASHSEED take 0 to 2**32 - 1 and nothing else."""
+    if isinstance(seed, bool) or not isinstance(seed, SupportsIndex):
+        raise ConfigError(f"seed must be an integer, got {seed!r}")
+    number = operator.index(seed)
+    if not 0 <= number <= MAX_SEED:
+        raise ConfigError(f"seed must be between 0 and {MAX_SEED}, got {number}")
+    return number
 
 
-def set_seed(seed: int) -> None:
+def set_seed(seed: SupportsIndex) -> None:
     """Seeds Python's random, NumPy, torch on the CPU, on every CUDA device and on MPS.
 
     PYTHONHASHSEED is read by the interpreter when it starts: it is set here for the processes that this one will
     start. `genmed train` starts its interpreter anew with it; in a script of your own, set it before `python`.
 
-    Raises ConfigError for a seed outside 0 to 2**32 - 1.
+    Raises ConfigError for what is no integer from 0 to 2**32 - 1.
     """
     import torch
 
-    check_seed(seed)
-    os.environ["PYTHONHASHSEED"] = str(seed)
-    seed_generators(seed)
-    torch.manual_seed(seed)  # devices that have not started yet remember it
+    number = check_seed(seed)
+    os.environ["PYTHONHASHSEED"] = str(number)
+    seed_generators(number)
+    torch.manual_seed(number)  # devices that have not started yet remember it
 
 
 def seed_generators(seed: int) -> None:
@@ -59,7 +63,7 @@ def seed_generators(seed: int) -> None:
         torch.mps.manual_seed(seed)
 
 
-def get_generator(seed: int) -> torch.Generator:
+def get_generator(seed: SupportsIndex) -> torch.Generator:
     """A generator of its own, for a DataLoader's order and its workers' base seed."""
     import torch
 

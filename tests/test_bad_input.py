@@ -74,9 +74,9 @@ def images_of(root: Path) -> list[Path]:
         ("--model densenet121 --image-size 28", ("densenet121 needs images of at least 29 px, got 28", "--image-size")),
         ("--mode linear_probe", ("linear_probe needs trained weights", "set weights to torchvision or a file")),
         ("--mode linear_probe --weights random", ("linear_probe needs trained weights", "set by --mode, --weights")),
-        ("--weights absent.pt --threads 2", ("no weights file", "absent.pt", "--weights")),
+        ("--weights absent.pt", ("no weights file", "absent.pt", "--weights")),
         ("--model absent.py:build", ("no file absent.py for the model 'absent.py:build'", "file.py:function")),
-        ("--epochs", ("--epochs", "genmed train --help")),
+        ("--epochs", ("--epochs", "--help")),
         ("--nonsense", ("--nonsense", "genmed train --help")),
     ],
 )
@@ -99,15 +99,9 @@ def test_run_that_is_not_there_is_one_line(genmed: Genmed, command: str) -> None
     check_refused(genmed(command, "nih-x"), genmed.root, ("no run 'nih-x'", str(genmed.root), "--root"))
 
 
-@pytest.mark.parametrize("arguments", ["", "trian", "show", "show a b", "list --bogus", "verify x --seed 3"])
+@pytest.mark.parametrize("arguments", ["trian", "show", "show a b", "list --bogus", "verify x --seed 3"])
 def test_wrong_usage_is_told_with_where_to_look(genmed: Genmed, arguments: str) -> None:
-    result = genmed(*arguments.split())
-    assert result.code == 2
-    assert "--help" in result.err + result.out
-    if arguments:
-        check_refused(result, genmed.root, ("--help",))
-    else:
-        assert "error" not in result.err
+    check_refused(genmed(*arguments.split()), genmed.root, ("--help",))
 
 
 @pytest.mark.parametrize(
@@ -144,6 +138,7 @@ def test_mistake_under_json_is_the_documented_object(
         "train --dataset nih --data-root /absent",
         "train --config absent.yaml",
         "train --model densenet121 --image-size 28",
+        "train --weights absent.pt",
     ],
 )
 def test_mistake_that_needs_no_torch_is_told_without_it(tmp_path: Path, arguments: str) -> None:
@@ -507,7 +502,7 @@ def test_registry_on_a_full_disk_does_not_stop_a_run_and_is_rebuilt(
     full = {"GENMED_TEST_FULL_AT_STEP": "1", "GENMED_TEST_BYTES_LEFT": "26000"}
     result = genmed(*tiny("--model", filling), **full)
     assert result.code == 0, result.err
-    (told,) = [line for line in result.err.splitlines() if "registry" in line]
+    (told,) = [line for line in result.err.splitlines() if "registry.db" in line]
     assert "going on, `genmed list --rebuild` will make up for it" in told
     assert genmed("list", "--rebuild").code == 0
     (listed,) = genmed("list", "--json").json

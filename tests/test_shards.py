@@ -14,10 +14,11 @@ from torch import nn
 
 from genmed.engine.learner import build_learner
 from genmed.engine.shards import RunningStatistics, combine_as_tree
-from genmed.engine.step import compute_gradients, to_input
+from genmed.engine.step import compute_gradients, run_step, to_input
 from genmed.ground.fingerprints import fingerprint_tensors
 from genmed.ground.randomness import step_seed
 from genmed.parts.data.augmentation import draw_epoch
+from genmed.parts.data.loader import Batch
 from genmed.parts.models.build import set_training_mode
 from tests.harness import Genmed
 from tests.test_step import CLASSES, COUNT, list_batches, make_task, run_steps
@@ -81,9 +82,9 @@ def make_layers(momentum: float | None = 0.1) -> nn.ModuleList:
     """BatchNorm layers whose running figures are no longer the initial ones."""
     layers = nn.ModuleList([nn.BatchNorm2d(5, momentum=momentum), nn.BatchNorm1d(7, momentum=momentum)])
     for layer in layers:
-        layer.running_mean.uniform_(-1, 1, generator=torch.Generator().manual_seed(1))  # type: ignore[union-attr, operator]
-        layer.running_var.uniform_(0.5, 2, generator=torch.Generator().manual_seed(2))  # type: ignore[union-attr, operator]
-        layer.num_batches_tracked.fill_(3)  # type: ignore[union-attr, operator]
+        layer.running_mean.uniform_(-1, 1, generator=torch.Generator().manual_seed(1))  # type: ignore[operator]
+        layer.running_var.uniform_(0.5, 2, generator=torch.Generator().manual_seed(2))  # type: ignore[operator]
+        layer.num_batches_tracked.fill_(3)  # type: ignore[operator]
     return layers
 
 
@@ -238,6 +239,32 @@ def test_slices_are_neighbours_with_dropout_of_their_own(tmp_path: Path) -> None
     rows = list_batches(task)[0][1].rows
     halves = [to_input(torch.from_numpy(pixels[part.numpy()]), learner, single, None) for part in rows.chunk(2)]
     assert list(records.input) == [fingerprint_tensors([("input", half)]) for half in halves]
+
+
+def test_each_slice_of_each_step_has_random_numbers_of_its_own(tmp_path: Path) -> None:
+    """Halves of the same images, through dropout: no two of four parts of the loss are equal, and all come again."""
+    task = make_task(tmp_path, {"compute.shards": 2})
+    rows = torch.arange(4).repeat(2)
+    batch = Batch(rows, torch.from_numpy(task.images.map()[rows.numpy()]), torch.from_numpy(task.labels[rows.numpy()]))
+
+    def parts(step: int) -> tuple[float, ...]:
+        learner = build_learner(task)
+        set_training_mode(learner.model, task.config.model, len(CLASSES))
+        record = run_step(learner, task, batch, draw_epoch(42, 1, COUNT), step, 1)
+        assert record.input[0] == record.input[1]
+        return record.loss
+
+    assert len({*parts(1), *parts(2)}) == 4
+    assert parts(1) == parts(1)
+
+
+def test_step_of_slices_moves_the_running_figures_once(tmp_path: Path) -> None:
+    """The first BatchNorm sees the same numbers whether or not the batch is cut."""
+    _, _, whole = compute(tmp_path, 1)
+    for shards in (2, 4):
+        _, _, sliced = compute(tmp_path, shards)
+        for name in ("1.running_mean", "1.running_var", "1.num_batches_tracked"):
+            torch.testing.assert_close(sliced[name], whole[name], rtol=1e-5, atol=1e-6)
 
 
 def test_parameter_that_no_gradient_reaches_stays_without_one(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def command(
 ) -> None:
     """Train a classifier: reproducible to the bit, with a record that says how."""
     given = locals()
+    from genmed.cli.output import print_json, print_line
     from genmed.ground.interpreter import restart
     from genmed.records.config import write_document
     from genmed.workflows.configure import configure, interpreter_variables
@@ -96,11 +97,13 @@ def command(
     flags = {key: given[flag] or None if flag == "tag" else given[flag] for flag, key in FLAGS.items()}
     resolved = configure(flags, file=config, settings=settings or (), origins=origins)
     if dry_run:
-        print(write_document(resolved.config, resolved.origins), end="")
+        if json:
+            print_json(resolved.config.model_dump(mode="json"))
+        else:
+            print(write_document(resolved.config, resolved.origins), end="")
         return
     restart(interpreter_variables(resolved.config))
 
-    from genmed.cli.output import print_json, print_line
     from genmed.cli.results import print_results
     from genmed.cli.screen import open_screen
 

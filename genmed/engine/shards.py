@@ -45,7 +45,7 @@ class RunningStatistics:
         layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats and m.training]
         self._layers = layers if shards > 1 else []
         self._before = [_copy_figures(layer) for layer in self._layers]
-        self._seen: list[list[_Moments]] = []
+        self._seen: list[list[_Moments | None]] = []
 
     @contextmanager
     def watch_shard(self) -> Iterator[None]:
@@ -67,12 +67,7 @@ class RunningStatistics:
                 hook.remove()
             for layer, momentum in zip(self._layers, momenta, strict=True):
                 layer.momentum = momentum
-        seen = []
-        for position, layer in enumerate(self._layers):
-            mean, variance, _ = _copy_figures(layer)
-            count = counts[position]
-            seen.append(_Moments(count, mean, variance * ((count - 1) / count)))
-        self._seen.append(seen)
+        self._seen.append([_read_moments(layer, counts.get(position)) for position, layer in enumerate(self._layers)])
 
     def combine(self) -> None:
         """Enters the whole batch's moments into the running figures, and counts one batch."""
@@ -80,7 +75,11 @@ class RunningStatistics:
 
         with torch.no_grad():
             for position, layer in enumerate(self._layers):
-                whole = combine_as_tree([seen[position] for seen in self._seen], _merge)
+                moments = [seen[position] for seen in self._seen]
+                reached = [entry for entry in moments if entry is not None]
+                if len(reached) < len(moments):
+                    continue  # a layer that the model did not use
+                whole = combine_as_tree(reached, _merge)
                 mean, variance, batches = self._before[position]
                 batches += 1
                 rate = 1 / float(batches) if layer.momentum is None else layer.momentum
@@ -97,6 +96,14 @@ def _figures(layer: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def _copy_figures(layer: nn.Module) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     mean, variance, batches = _figures(layer)
     return mean.clone(), variance.clone(), batches.clone()
+
+
+def _read_moments(layer: nn.Module, count: int | None) -> _Moments | None:
+    """What a slice has left in the layer, which saw `count` values a channel; None where no pass came by."""
+    if count is None:
+        return None
+    mean, variance, _ = _copy_figures(layer)
+    return _Moments(count, mean, variance * ((count - 1) / count))
 
 
 def _merge(a: _Moments, b: _Moments) -> _Moments:

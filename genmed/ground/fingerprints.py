@@ -93,7 +93,9 @@ def _in_stored_order(tensor: torch.Tensor) -> tuple[torch.Tensor, str]:
 def _raw(tensor: torch.Tensor) -> Any:
     import torch
 
-    return tensor.reshape(-1).view(torch.uint8).numpy() if tensor.numel() else b""
+    if not tensor.numel():
+        return b""
+    return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy()  # a single element may have any stride
 
 
 def mix_on_device(tensor: torch.Tensor) -> torch.Tensor:
@@ -104,13 +106,11 @@ def mix_on_device(tensor: torch.Tensor) -> torch.Tensor:
     """
     import torch
 
-    flat = tensor.reshape(-1)
-    if flat.dtype == torch.bool:
-        flat = flat.view(torch.uint8)
+    flat = tensor.reshape(-1).contiguous()
     if flat.is_complex():
         flat = torch.view_as_real(flat).reshape(-1)
-    if flat.dtype.is_floating_point:
-        flat = flat.view({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()])
+    # As halves, for two changes of bit 63 would cancel: odd weights times 2**63 are all the same.
+    flat = flat.view({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int32}[flat.element_size()])
     sums = torch.zeros(2, dtype=torch.int64, device=flat.device)
     for start in range(0, flat.numel(), CHUNK):  # bounds the memory that the weights take
         part = flat[start : start + CHUNK].to(torch.int64)

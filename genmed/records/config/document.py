@@ -1,5 +1,6 @@
 """`config.yaml`: the resolved config, with where each value came from in its comments; it starts the same run again."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,5 +25,9 @@ def write_document(config: Config, origins: Mapping[str, str]) -> str:
 
 
 def _inline(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000, sort_keys=False)
-    return text.removesuffix("\n").removesuffix("\n...")
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf)
+    text = text.removesuffix("\n").removesuffix("\n...")
+    if len(text.splitlines()) == 1 and yaml.safe_load(text) == value:
+        return text
+    # Texts with line breaks of any alphabet: quoted and escaped.
+    return yaml.safe_dump(value, default_flow_style=True, default_style='"', width=math.inf).removesuffix("\n")

@@ -5,9 +5,10 @@ fingerprint covers the `Bits` fields alone.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from genmed.ground.fingerprints import digest_json
 
@@ -32,6 +33,14 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
+BOOLEAN = "boolean_given"
+
+
+def _takes(kind: type, annotation: Any) -> bool:
+    """Whether a type, or a union or list of types, has room for the kind; text has room for anything."""
+    return annotation in (kind, str) or any(_takes(kind, inner) for inner in get_args(annotation))
+
+
 def _check_power_of_two(value: int) -> int:
     if value & (value - 1):
         raise ValueError("must be a power of two")
@@ -54,9 +63,11 @@ class Section(BaseModel):
     def _refuse_booleans_as_numbers(cls, values: Any) -> Any:
         if isinstance(values, dict):
             for name, value in values.items():
+                given = value if isinstance(value, (list, tuple)) else [value]
                 field = cls.model_fields.get(name)
-                if isinstance(value, bool) and field is not None and field.annotation in (int, float):
-                    raise ValueError(f"{name} must be a number, got {str(value).lower()}")
+                if field is not None and any(isinstance(v, bool) for v in given) and not _takes(bool, field.annotation):
+                    told = {"name": name, "value": next(str(v).lower() for v in given if isinstance(v, bool))}
+                    raise PydanticCustomError(BOOLEAN, "{name} must be a number, got {value}", told)
         return values
 
 
@@ -208,8 +219,8 @@ class Training(Section):
     """Validation figure that decides which epoch is best."""
     patience: Bits[Natural] = 0
     """Early stopping: epochs without a better `monitor` after which training ends; 0: off."""
-    validate_every: Free[Count] = 1
-    """Epochs between validations; the last epoch is always validated."""
+    validate_every: Bits[Count] = 1
+    """Epochs between validations; the last epoch is always validated. Changes which epoch can be best, no step."""
 
 
 class Compute(Section):

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from genmed.ground.errors import ConfigError
-from genmed.records.config.sections import Config, list_keys, unflatten
+from genmed.records.config.sections import BOOLEAN, Config, list_keys, unflatten
 
 PREFIX = "GENMED_"
 NOT_KEYS = {"GENMED_ROOT", "GENMED_REGISTRY", "GENMED_CACHE", "GENMED_STARTED_FOR"}
@@ -57,12 +57,13 @@ def layer_of_file(path: Path) -> Layer:
         raise ConfigError(f"{path} must hold keys and values, found {type(document).__name__}")
     values: dict[str, Any] = {}
     for key, value in document.items():
-        if isinstance(value, dict):
-            values.update({f"{key}.{inner}": inner_value for inner, inner_value in value.items()})
-        elif value is None and _is_section(str(key)):
-            continue
-        else:
-            values[str(key)] = value
+        section = {} if value is None and _is_section(key) else value
+        found = (
+            {f"{key}.{inner}": entry for inner, entry in section.items()} if isinstance(section, dict) else {key: value}
+        )
+        for name in found.keys() & values.keys():
+            raise ConfigError(f"{path} is not clear: key {name!r} is given twice")
+        values.update(found)
     _refuse_unknown(values, f" in {path}")
     return Layer(values, dict.fromkeys(values, str(path)))
 
@@ -115,7 +116,11 @@ class _UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not text", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key)
@@ -164,15 +169,19 @@ def suggest(name: str, known: Sequence[str]) -> str:
 
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> tuple[str, str]:
     """The first mistake as one line, where its value came from as the hint."""
-    first = error.errors()[0]
+    # Of a union all members are tried; what is wrong within a list says more than that the list is no single word.
+    first = max(error.errors(), key=lambda entry: sum(isinstance(part, int) for part in entry["loc"]))
     location = [str(part) for part in first["loc"]]
     key = next((".".join(location[:n]) for n in (2, 1) if ".".join(location[:n]) in list_keys()), "")
     context = first.get("ctx", {})
+    if first["type"] == BOOLEAN:
+        key = ".".join([*location[:1], str(context["name"])])
+        return f"{key} must be a number, got {context['value']}", _origin_of(key, origins)
     if first["type"] == "value_error" and "error" in context:
         rule = str(context["error"])
         section = ".".join(location[:1])
         sources = sorted({origin for name, origin in origins.items() if name.startswith(section)})
-        message = f"{key} {rule}, got {first['input']}" if key else f"{section}: {rule}"
+        message = f"{key} {rule}, got {first['input']}" if key else f"{section}: {rule}" if section else rule
         return message, f"set by {', '.join(sources)}" if sources and not key else _origin_of(key, origins)
     rule = first["msg"][0].lower() + first["msg"][1:]
     rule = rule.replace("input should be", "must be").replace("string should", "must").replace("input should", "must")

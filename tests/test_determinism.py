@@ -253,7 +253,6 @@ def test_training_is_refused_where_python_ignores_its_environment(genmed: Genmed
     assert list(genmed.root.iterdir()) == []
 
 
-@pytest.mark.xfail(strict=True, reason="restart looks at the sentinel before it looks at -E")
 def test_restart_is_refused_under_ignored_environment_even_below_a_process_started_for_it(starts: Starts) -> None:
     done = starts.restart(WANTED, options=("-E",), **prepare_environment(WANTED, {}))
     assert "DeterminismError" in done.stderr
@@ -570,7 +569,6 @@ def test_operation_without_deterministic_form_goes_on_where_kernels_are_free(
     assert environment["determinism"]["deterministic_algorithms"] is False
 
 
-@pytest.mark.xfail(strict=True, reason="the dry step runs no forward pass at rest, so an epoch is spent and it crashes")
 def test_operation_without_deterministic_form_at_rest_alone_stops_the_run_before_it_begins(
     genmed: Genmed, tiny: Arguments, tmp_path: Path
 ) -> None:
@@ -579,7 +577,6 @@ def test_operation_without_deterministic_form_at_rest_alone_stops_the_run_before
     assert (result.code, result.out, result.err) == (2, "", REFUSAL)
 
 
-@pytest.mark.xfail(strict=True, reason="the dry step's clean-up ends in a KeyError")
 def test_model_that_makes_a_buffer_in_its_forward_pass_is_taken_or_refused_in_words(
     genmed: Genmed, tiny: Arguments, tmp_path: Path
 ) -> None:
@@ -629,7 +626,6 @@ def build_restless(num_classes):
 """
 
 
-@pytest.mark.xfail(strict=True, reason="evaluation is not seeded: it draws on from wherever the last step ended")
 def test_model_that_draws_at_rest_has_the_same_metrics_after_being_killed(
     genmed: Genmed, tiny: Arguments, tmp_path: Path
 ) -> None:

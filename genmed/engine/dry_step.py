@@ -1,4 +1,4 @@
-"""A forward and backward pass before the first step: what cannot be deterministic, or cannot run, is found at once."""
+"""A pass in training and one at rest before the first step: what cannot be deterministic, or cannot run, is found."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from genmed.engine.learner import Learner
-from genmed.engine.step import compute_gradients
+from genmed.engine.step import compute_gradients, compute_logits, to_input
 from genmed.engine.task import Task
 from genmed.ground.errors import ConfigError, DeterminismError
 from genmed.parts.data.augmentation import draw_epoch
@@ -74,7 +74,7 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def try_step(task: Task, learner: Learner) -> list[str]:
-    """Forward and backward on the real device; leaves parameters, buffers and gradients as they were.
+    """A pass in training and one at rest on the real device; leaves parameters, buffers and gradients as they were.
 
     Returns what CUDA would refuse, for the log of a run elsewhere. Raises DeterminismError where strict mode has to
     refuse an operation: its name, the module, a way out; ConfigError where the model cannot take such a batch.
@@ -86,7 +86,11 @@ def try_step(task: Task, learner: Learner) -> list[str]:
     watch = _Watch()
     try:
         with _name_modules(model, watch), _Operations(watch):
-            compute_gradients(learner, task, _small_batch(task), draw_epoch(task.config.seed, 1, len(task.ids)), 0)
+            batch = _small_batch(task)
+            compute_gradients(learner, task, batch, draw_epoch(task.config.seed, 1, len(task.ids)), 0)
+            model.eval()
+            with torch.no_grad():
+                compute_logits(learner, task, to_input(batch.images, learner, task, None))
     except RuntimeError as error:
         if strict and "does not have a deterministic implementation" in str(error):
             operation = str(error).split(" does not have a deterministic implementation")[0].split()[-1]
@@ -99,8 +103,9 @@ def try_step(task: Task, learner: Learner) -> list[str]:
     finally:
         learner.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
-            for name, value in model.named_buffers():
-                value.copy_(buffers[name])
+            now = dict(model.named_buffers())  # a pass may have made new ones: they are part of the initial state
+            for name, value in buffers.items():
+                now[name].copy_(value)
     if strict and task.device == "cuda":
         for operation, module in watch.hazards.items():
             raise _refusal(operation, module, task.device)

@@ -9,8 +9,10 @@ import numpy as np
 from genmed.engine.learner import Learner
 from genmed.engine.step import compute_logits, sum_loss, to_input
 from genmed.engine.task import Task
+from genmed.ground.randomness import derive_seed
 from genmed.parts.data.loader import BatchLoader, plan_evaluation
 from genmed.parts.metrics import Scores, measure
+from genmed.seed import seed_generators
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,12 @@ def evaluate(learner: Learner, task: Task, loader: BatchLoader, split: str) -> E
     """Scores all images of a side and measures them; leaves the model in eval mode."""
     import torch
 
+    seed_generators(derive_seed(task.config.seed, "evaluate", split))  # for models that draw at rest
     rows = task.rows[split]
     scores: list[torch.Tensor] = []
     loss = 0.0
     learner.model.eval()
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference_mode, whose tensors a model cannot keep for its next training step
         for batch in loader.read(plan_evaluation(rows, task.config.training.batch_size)):
             images = to_input(batch.images, learner, task, None)
             logits = compute_logits(learner, task, images)

@@ -50,13 +50,13 @@ def restart(variables: Mapping[str, str]) -> None:
 
     Raises DeterminismError where Python was told to ignore its environment (-E, -I).
     """
-    if is_started_with(variables):
-        return
     if sys.flags.ignore_environment:
         raise DeterminismError(
             "python runs with -E or -I and ignores PYTHONHASHSEED, so hashes cannot be seeded",
             "run it without -E and -I",
         )
+    if is_started_with(variables):
+        return
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], prepare_environment(variables))

@@ -267,9 +267,9 @@ FIRST = "00000001_000.png, 00000001_001.png, 00000001_002.png, ..."
         (rewrite(lambda text: text + "x.png\n"), ("line 102: 1 columns, expected 11",)),
         (rewrite(lambda text: text + "x.png,Mass,0,,58,M,PA,9,9,1,1\n"), ("line 102: no patient",)),
         (rewrite(lambda text: text.splitlines()[0]), ("do not match", "100 images without a row")),
-        (other_encoding, (TABLE, "NIH's own table")),
-        (one_stray_byte, (TABLE, "NIH's own table")),
-        (list_in_other_encoding, ("test_list.txt",)),
+        (other_encoding, (TABLE, "is not text in UTF-8")),
+        (one_stray_byte, (TABLE, "is not text in UTF-8", "at byte 6047")),
+        (list_in_other_encoding, ("test_list.txt", "is not text in UTF-8")),
         (lambda root: (root / "test_list.txt").touch(), ("one official list but not train_val_list.txt", "both lists")),
     ],
     ids=[

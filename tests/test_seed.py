@@ -337,15 +337,18 @@ def test_seed_out_of_range_is_refused_and_nothing_is_seeded(
     assert run_cleanly(server, try_seed, seeder, seed) == (message, True)
 
 
-@pytest.mark.parametrize("seed", [1.5, True])
-def test_seed_that_is_no_integer_is_refused_and_nothing_is_seeded(server: ForkServerContext, seed: Any) -> None:
-    message, untouched = run_cleanly(server, try_seed, set_seed, seed)
-    assert message is not None
-    assert untouched
+@pytest.mark.parametrize("seeder", [set_seed, get_generator])
+@pytest.mark.parametrize("seed", [1.5, 42.0, True, "42", None])
+def test_seed_that_is_no_integer_is_refused_and_nothing_is_seeded(
+    server: ForkServerContext, seeder: Seeder, seed: Any
+) -> None:
+    assert run_cleanly(server, try_seed, seeder, seed) == (f"seed must be an integer, got {seed!r}", True)
 
 
-def test_seed_of_numpys_is_as_good_as_pythons(server: ForkServerContext) -> None:
+@pytest.mark.parametrize("seeder", [set_seed, get_generator])
+def test_seed_of_numpys_is_as_good_as_pythons(server: ForkServerContext, seeder: Seeder) -> None:
     assert run_cleanly(server, draw_from_random, set_seed, np.int64(42)) == [0.6394267984578837, 0.025010755222666936]
+    assert run_cleanly(server, try_seed, seeder, np.uint32(2**32 - 1))[0] is None
 
 
 def try_seed(seeder: Seeder, seed: Any) -> tuple[str | None, bool]:

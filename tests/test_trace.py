@@ -409,7 +409,6 @@ def test_new_interpreter_elsewhere_in_another_zone_and_locale_changes_no_byte(
     )
 
 
-@pytest.mark.xfail(strict=True, reason="run_folder.py reads run.json in the locale's encoding, and writes it in UTF-8")
 def test_record_of_a_run_is_read_alike_under_any_locale(genmed: Genmed, tiny: Arguments) -> None:
     result = genmed(*tiny("--note", "größer", "--epochs", 1))
     assert result.code == 0, result.err

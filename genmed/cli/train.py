@@ -40,41 +40,44 @@ FLAGS = {
 """Flag -> key of the config; all other keys go by --set."""
 
 Text = str | None
-Whole = int | None
-Real = float | None
 
 
-def _flag(name: str, help_text: str, panel: str) -> Any:
-    return typer.Option(f"--{name}", help=help_text, rich_help_panel=panel, show_default=False)
+def _flag(name: str, help_text: str, panel: str, shown: str | None = None) -> Any:
+    """A flag whose text the config reads, so that a wrong one is refused in the config's words."""
+    return typer.Option(f"--{name}", help=help_text, rich_help_panel=panel, show_default=False, metavar=shown)
+
+
+def _number(name: str, help_text: str, panel: str) -> Any:
+    return _flag(name, help_text, panel, "NUMBER")
 
 
 def command(
     config: Annotated[Path | None, typer.Option(help="YAML file; a run's config.yaml starts it again.")] = None,
-    seed: Annotated[Whole, _flag("seed", "Of weights, order, augmentation and dropout.", "Data and model")] = None,
+    seed: Annotated[Text, _number("seed", "Of weights, order, augmentation and dropout.", "Data and model")] = None,
     dataset: Annotated[Text, _flag("dataset", "phantom (built in) or nih.", "Data and model")] = None,
     data_root: Annotated[Text, _flag("data-root", "Folder of the data; data/<dataset>.", "Data and model")] = None,
-    image_size: Annotated[Whole, _flag("image-size", "Side in pixels.", "Data and model")] = None,
-    val_ratio: Annotated[Real, _flag("val-ratio", "Share of patients for validation.", "Data and model")] = None,
-    test_ratio: Annotated[Real, _flag("test-ratio", "Share of patients for the test.", "Data and model")] = None,
-    split_seed: Annotated[Whole, _flag("split-seed", "Of the split, apart from --seed.", "Data and model")] = None,
+    image_size: Annotated[Text, _number("image-size", "Side in pixels.", "Data and model")] = None,
+    val_ratio: Annotated[Text, _number("val-ratio", "Share of patients for validation.", "Data and model")] = None,
+    test_ratio: Annotated[Text, _number("test-ratio", "Share of patients for the test.", "Data and model")] = None,
+    split_seed: Annotated[Text, _number("split-seed", "Of the split, apart from --seed.", "Data and model")] = None,
     model: Annotated[Text, _flag("model", "torchvision's name, or file.py:function.", "Data and model")] = None,
     weights: Annotated[Text, _flag("weights", "random, torchvision, or a file.", "Data and model")] = None,
     mode: Annotated[Text, _flag("mode", "full_finetune or linear_probe.", "Data and model")] = None,
     augmentation: Annotated[Text, _flag("augmentation", "none, light, standard or chexnet.", "Training")] = None,
-    epochs: Annotated[Whole, _flag("epochs", "Passes over the training images.", "Training")] = None,
-    batch_size: Annotated[Whole, _flag("batch-size", "Images a step.", "Training")] = None,
+    epochs: Annotated[Text, _number("epochs", "Passes over the training images.", "Training")] = None,
+    batch_size: Annotated[Text, _number("batch-size", "Images a step.", "Training")] = None,
     optimizer: Annotated[Text, _flag("optimizer", "sgd, adam or adamw.", "Training")] = None,
-    lr: Annotated[Real, _flag("lr", "Learning rate at its highest.", "Training")] = None,
-    weight_decay: Annotated[Real, _flag("weight-decay", "Weight decay.", "Training")] = None,
+    lr: Annotated[Text, _number("lr", "Learning rate at its highest.", "Training")] = None,
+    weight_decay: Annotated[Text, _number("weight-decay", "Weight decay.", "Training")] = None,
     schedule: Annotated[Text, _flag("schedule", "cosine, multistep or constant.", "Training")] = None,
-    patience: Annotated[Whole, _flag("patience", "Epochs without a better one; 0: no limit.", "Training")] = None,
+    patience: Annotated[Text, _number("patience", "Epochs without a better one; 0: no limit.", "Training")] = None,
     device: Annotated[Text, _flag("device", "auto, cpu, cuda or mps.", "Computing")] = None,
     determinism: Annotated[Text, _flag("determinism", "strict or seeded.", "Computing")] = None,
     precision: Annotated[Text, _flag("precision", "fp32, bf16 or fp16.", "Computing")] = None,
-    threads: Annotated[Whole, _flag("threads", "CPU threads; part of the arithmetic.", "Computing")] = None,
+    threads: Annotated[Text, _number("threads", "CPU threads; part of the arithmetic.", "Computing")] = None,
     cpu_isa: Annotated[Text, _flag("cpu-isa", "native, avx2 or avx512.", "Computing")] = None,
-    shards: Annotated[Whole, _flag("shards", "Fixed slices of a batch; a power of two.", "Computing")] = None,
-    num_workers: Annotated[Whole, _flag("num-workers", "Loader processes; free to vary.", "Computing")] = None,
+    shards: Annotated[Text, _number("shards", "Fixed slices of a batch; a power of two.", "Computing")] = None,
+    num_workers: Annotated[Text, _number("num-workers", "Loader processes; free to vary.", "Computing")] = None,
     name: Annotated[Text, _flag("name", "Begins the run's name.", "Record")] = None,
     tag: Annotated[list[str] | None, _flag("tag", "A word to find the run by; repeatable.", "Record")] = None,
     note: Annotated[Text, _flag("note", "Anything worth remembering.", "Record")] = None,

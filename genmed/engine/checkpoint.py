@@ -96,7 +96,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def check_checkpoint(folder: Path) -> list[str]:
     """What is broken; empty means good."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files = dict(manifest["files"])
         if manifest["schema"] != SCHEMA:
             return [f"{folder / MANIFEST} has schema {manifest['schema']}, this genmed reads {SCHEMA}"]
@@ -118,14 +118,14 @@ def describe_checkpoint(folder: Path) -> Checkpoint:
     if broken := check_checkpoint(folder):
         raise RecordError("; ".join(broken))
     progress = read_progress(folder)
-    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return Checkpoint(folder, progress.epoch, progress.step, manifest["state"], digest_file(folder / MANIFEST))
 
 
 def read_progress(folder: Path) -> Progress:
     """Raises RecordError."""
     try:
-        return Progress.from_json(json.loads((folder / "state.json").read_text())["progress"])
+        return Progress.from_json(json.loads((folder / "state.json").read_text(encoding="utf-8"))["progress"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{folder / 'state.json'} is damaged: {error}") from None
 
@@ -138,7 +138,7 @@ def restore_checkpoint(checkpoint: Checkpoint, learner: Learner, identity: Mappi
     from safetensors.torch import load_file
 
     folder = checkpoint.folder
-    document = json.loads((folder / "state.json").read_text())
+    document = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     for name, value in identity.items():
         if document["identity"].get(name) != value:
             raise RecordError(f"{folder} belongs to another {name}: {document['identity'].get(name)}, here {value}")

@@ -131,9 +131,9 @@ class TraceFile:
                     raise TraceError("the initial state is not the recorded one", "see `genmed env RUN`")
                 self._known = recorded.lines
                 os.truncate(path, recorded.whole_bytes)
-                self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  closed by close()
+                self._file = open(path, "ab", buffering=0)  # noqa: SIM115  closed by close()
             else:
-                self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115
+                self._file = open(path, "wb", buffering=0)  # noqa: SIM115
                 self._write(header)
         self._header = header
         self._chain: str | None = None
@@ -159,16 +159,16 @@ class TraceFile:
     def sync(self) -> None:
         """Puts the trace on the disk: before a checkpoint that counts on it."""
         with storage_errors(self._path):
-            self._file.flush()
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
 
     def _write(self, line: Line) -> None:
+        content = memoryview((json.dumps(line, separators=(",", ":")) + "\n").encode())
         with storage_errors(self._path):
-            self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
-            self._file.flush()
+            while content:  # unbuffered, so that nothing is left to be written when the file is closed
+                content = content[self._file.write(content) :]
 
 
 class NoTrace:

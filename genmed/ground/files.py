@@ -14,6 +14,7 @@ from genmed.ground.errors import StorageError
 
 TEMPORARY = ".tmp-"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG}
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def storage_errors(path: Path) -> Iterator[None]:
                 f"no disk space to write {path} ({error.strerror}; {free:.0f} MiB free)",
                 "make room or choose another place with --root or GENMED_CACHE",
             ) from error
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        if error.errno in REFUSED:
             raise StorageError(
                 f"cannot write {path}: {error.strerror}",
                 "choose a folder that you may write, with --root or GENMED_CACHE",

@@ -91,7 +91,7 @@ class RunFolder:
     def read(self) -> RunDocument:
         """Raises RecordError where run.json is missing or damaged."""
         try:
-            document = json.loads(self.document_path.read_text())
+            document = json.loads(self.document_path.read_text(encoding="utf-8"))
             return RunDocument.model_validate({"schema_": document.pop("schema", None), **document})
         except FileNotFoundError:
             raise RecordError(f"{self.document_path} is missing") from None
@@ -119,7 +119,7 @@ class RunFolder:
     def read_json(self, path: Path) -> Any:
         """One of the run's JSON files. Raises RecordError where it is missing or damaged."""
         try:
-            return json.loads(path.read_text())
+            return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RecordError(f"{path} is missing") from None
         except ValueError as error:
@@ -149,7 +149,7 @@ class RunFolder:
     def read_verifications(self) -> list[dict[str, Any]]:
         """Whole lines of verifications.jsonl; a torn last one is dropped. Raises RecordError where one is damaged."""
         try:
-            content = self.verifications_path.read_text()
+            content = self.verifications_path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return []
         try:
@@ -182,6 +182,8 @@ def check_root(root: Path) -> None:
         raise StorageError(f"{nearest} is a file, not a folder", "choose another --root")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise StorageError(f"the folder {nearest} is not writable", "choose another --root")
+    if (root / RUNS).exists() and not (root / RUNS).is_dir():
+        raise StorageError(f"{root / RUNS} is a file, and runs need a folder of that name", "choose another --root")
 
 
 @contextmanager

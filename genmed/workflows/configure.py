@@ -64,6 +64,10 @@ def check(config: Config) -> None:
         )
     if config.model.weights == "torchvision" and is_user_model(config.model.name):
         raise ConfigError("torchvision has no weights for a model of your own", "name a file with --weights")
+    if config.model.weights not in ("random", "torchvision") and not Path(config.model.weights).is_file():
+        raise ConfigError(
+            f"no weights file {config.model.weights}", "set --weights to random, torchvision or a file that exists"
+        )
     if config.training.batch_size < 2 * config.compute.shards:
         raise ConfigError(
             f"training.batch_size must be at least 2 a shard, got {config.training.batch_size}"

@@ -91,7 +91,9 @@ def open_images(
     files: tuple[str, ...] | None = None
     if stamps or records.root is None:  # else this folder was never seen: digesting is part of decoding
         unknown = [row for row in range(len(records)) if row not in known]
-        known.update(run_over_rows(_Digester(records.images), unknown, processes, progress, "checking files"))
+        digests = dict(run_over_rows(_Digester(records.images), unknown, processes, progress, "checking files"))
+        _refuse_broken([digest for digest in digests.values() if not digest.startswith("sha256:")])
+        known.update(digests)
         files = tuple(known[row] for row in range(len(records)))
         found = _open_entry(folder / "images" / _key(files, size), len(records), size)
         if found and not (rotten := found.find_rotten()):
@@ -145,7 +147,7 @@ def _key(files: Sequence[str], size: int) -> str:
 def _open_entry(entry: Path, count: int, size: int) -> ImageBytes | None:
     shape = (count, 1, size, size)
     try:
-        digests = json.loads((entry / "digests.json").read_text())
+        digests = json.loads((entry / "digests.json").read_text(encoding="utf-8"))
         whole = (entry / "pixels.u8").stat().st_size == int(np.prod(shape))
         parts = ImageDigests(*(tuple(digests[part]) for part in ("file", "decoded", "prepared")))
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError, UnicodeDecodeError, TypeError):
@@ -168,7 +170,11 @@ class _Digester:
         self.images = images
 
     def __call__(self, row: int) -> str:
-        return self.images.digest(row)
+        """The digest, or the reason why the file cannot be read."""
+        try:
+            return self.images.digest(row)
+        except DataError as error:
+            return error.message
 
 
 class _Decoder:
@@ -196,7 +202,7 @@ def _read_stamps(folder: Path, root: Path | None) -> dict[str, list[Any]]:
     if root is None:
         return {}
     try:
-        document = json.loads(_stamps_path(folder, root).read_text())
+        document = json.loads(_stamps_path(folder, root).read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
         return {}
     return document if isinstance(document, dict) else {}
@@ -206,7 +212,8 @@ def _digest_known(records: Records, stamps: dict[str, list[Any]]) -> dict[int, s
     known = {}
     for row, name in enumerate(records.ids):
         stamp = records.images.stamp(row)
-        if stamp and (entry := stamps.get(name)) and entry[:-1] == list(stamp):
+        entry = stamps.get(name)
+        if stamp and isinstance(entry, list) and entry[:-1] == list(stamp):
             known[row] = str(entry[-1])
     return known
 

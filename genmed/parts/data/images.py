@@ -25,8 +25,8 @@ class ImageFiles:
     def stamp(self, row: int) -> tuple[int, ...] | None:
         try:
             status = self.paths[row].stat()
-        except OSError as error:
-            raise DataError(f"cannot read {self.paths[row]}: {error.strerror}") from None
+        except OSError:
+            return None  # reading it will say why
         return status.st_size, status.st_mtime_ns, status.st_ino
 
     def digest(self, row: int) -> str:
@@ -66,7 +66,9 @@ def decode_file(path: Path) -> Pixels:
     if image.mode.startswith("I;16") or image.mode == "I":  # Pillow's own conversion clips at 255
         wide = np.asarray(image, dtype=np.int64)
         return ((np.clip(wide, 0, 65535) * 255 + 32767) // 65535).astype(np.uint8)
-    return np.asarray(image.convert("L"), dtype=np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # transparency of palettes is dropped like any other
+        return np.asarray(image.convert("L"), dtype=np.uint8)
 
 
 def prepare(pixels: Pixels, size: int) -> Pixels:

@@ -108,8 +108,6 @@ def read_weights(config: Model) -> "Mapping[str, torch.Tensor]":
                 "put that file into torch's hub/checkpoints folder, or name a local file with --weights",
             ) from None
     path = Path(config.weights)
-    if not path.is_file():
-        raise ConfigError(f"no weights file {path}", "set --weights to random, torchvision or a file that exists")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -1,6 +1,7 @@
 """NIH ChestX-ray14 in its official layout."""
 
 import csv
+import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -100,31 +101,42 @@ def _read_table(table: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Image -> (patient, findings). The columns used come before the header's unquoted commas."""
     rows: dict[str, tuple[str, tuple[str, ...]]] = {}
     known = set(CLASSES)
-    with open(table, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        header = [name.strip() for name in next(reader, [])]
-        missing = [name for name in COLUMNS if name not in header]
-        if missing:
-            raise DataError(
-                f"{table} lacks the column {' and '.join(map(repr, missing))}; it begins {','.join(header)[:80]!r}",
-                "it must be NIH's own table, separated by commas",
-            )
-        image_at, findings_at, patient_at = (header.index(name) for name in COLUMNS)
-        for number, row in enumerate(reader, start=2):
-            if not row:
-                continue
-            if len(row) <= max(image_at, findings_at, patient_at):
-                raise DataError(f"{table}, line {number}: {len(row)} columns, expected {len(header)}")
-            image, patient = row[image_at], row[patient_at].strip()
-            findings = tuple(name for name in row[findings_at].split("|") if name != NO_FINDING)
-            wrong = [name for name in findings if name not in known]
-            if wrong or not patient:
-                reason = f"unknown finding {wrong[0]!r}" if wrong else "no patient"
-                raise DataError(f"{table}, line {number}: {reason}", "it must be NIH's own table")
-            if image in rows:
-                raise DataError(f"{table}, line {number}: {image} is listed a second time")
-            rows[image] = (patient, findings)
+    reader = csv.reader(io.StringIO(_read_text(table, "table"), newline=""))
+    header = [name.strip() for name in next(reader, [])]
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise DataError(
+            f"{table} lacks the column {' and '.join(map(repr, missing))}; it begins {','.join(header)[:80]!r}",
+            "it must be NIH's own table, separated by commas",
+        )
+    image_at, findings_at, patient_at = (header.index(name) for name in COLUMNS)
+    for number, row in enumerate(reader, start=2):
+        if not row:
+            continue
+        if len(row) <= max(image_at, findings_at, patient_at):
+            raise DataError(f"{table}, line {number}: {len(row)} columns, expected {len(header)}")
+        image, patient = row[image_at], row[patient_at].strip()
+        findings = tuple(name for name in row[findings_at].split("|") if name != NO_FINDING)
+        wrong = [name for name in findings if name not in known]
+        if wrong or not patient:
+            reason = f"unknown finding {wrong[0]!r}" if wrong else "no patient"
+            raise DataError(f"{table}, line {number}: {reason}", "it must be NIH's own table")
+        if image in rows:
+            raise DataError(f"{table}, line {number}: {image} is listed a second time")
+        rows[image] = (patient, findings)
     return rows
+
+
+def _read_text(path: Path, what: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not text in UTF-8: {error.reason} at byte {error.start}",
+            f"it must be NIH's own {what}, in UTF-8",
+        ) from None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _check_match(rows: Iterable[str], paths: Iterable[str], table: Path, on_mismatch: str) -> list[str]:
@@ -152,7 +164,7 @@ def _read_lists(root: Path, ids: list[str]) -> tuple[str, ...]:
         raise DataError(f"{root} has one official list but not {missing}", "bring both lists or neither")
     listed: dict[str, str] = {}
     for side, path in present.items():
-        for line in path.read_text(encoding="utf-8-sig").split():
+        for line in _read_text(path, "list").split():
             if listed.setdefault(line, side) != side:
                 raise DataError(f"{line} is in both {LISTS['train_val']} and {LISTS['test']}")
     unlisted = [image for image in ids if image not in listed]

@@ -639,7 +639,11 @@ def run_without_reader(*rest: Any) -> None:
     arguments, cwd, environ, files = rest
     reader, writer = os.pipe()
     os.close(reader)
-    _run_command(arguments, cwd, environ, (files[0], Path(f"/dev/fd/{writer}")))
+    try:
+        _run_command(arguments, cwd, environ, (files[0], Path(f"/dev/fd/{writer}")))
+    except SystemExit as end:
+        sys.stdout.flush()
+        os._exit(int(end.code or 0))  # multiprocessing would stumble over the pipe itself
 
 
 def test_training_whose_messages_nobody_reads_any_more_goes_on(

@@ -233,7 +233,14 @@ RECORD = StepRecord(
     optim="o",
     lr=0.1,
 )
-OTHERS = {"samples": "x", "input": ("i0", "x"), "loss": (0.1, 0.3), "grad": "x", "param": "x", "buffer": "x"}
+OTHERS: dict[str, Any] = {
+    "samples": "x",
+    "input": ("i0", "x"),
+    "loss": (0.1, 0.3),
+    "grad": "x",
+    "param": "x",
+    "buffer": "x",
+}
 OTHERS |= {"optim": "x", "lr": 0.2}
 
 
@@ -261,7 +268,7 @@ def test_line_of_a_step_is_exact() -> None:
 def test_divergence_names_the_first_field_that_differs(field: str) -> None:
     recorded = make_line(RECORD, "z", "c")
     later = list(FIELDS)[list(FIELDS).index(field) :]
-    changed = replace(RECORD, step=1, epoch=2, **{name: OTHERS[name] for name in later if name != "state"})  # type: ignore[arg-type]
+    changed = replace(RECORD, step=1, epoch=2, **{name: OTHERS[name] for name in later if name != "state"})
     parted = find_divergence(recorded, make_line(changed, "y", "c"))
     assert parted is not None
     assert (parted.step, parted.epoch, parted.field) == (1, 2, field)
@@ -302,7 +309,7 @@ def test_step_computed_again_with_another_result_stops_and_leaves_the_trace(tmp_
     again = TraceFile(path, make_header("initial"))
     again.start_at(2)
     with pytest.raises(TraceError, match=rf"step 3 \(epoch 1\), computed again, has another {field} than recorded"):
-        again.record(replace(RECORD, step=3, **{field: OTHERS[field]}), None)  # type: ignore[arg-type]
+        again.record(replace(RECORD, step=3, **{field: OTHERS[field]}), None)
     again.close()
     assert path.read_bytes() == before
 
@@ -412,8 +419,7 @@ def test_new_interpreter_elsewhere_in_another_zone_and_locale_changes_no_byte(
 def test_record_of_a_run_is_read_alike_under_any_locale(genmed: Genmed, tiny: Arguments) -> None:
     result = genmed(*tiny("--note", "größer", "--epochs", 1))
     assert result.code == 0, result.err
-    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    shown = genmed.fresh("show", "latest", "--json", **ascii_only)
+    shown = genmed.fresh("show", "latest", "--json", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert shown.code == 0, shown.out + shown.err
     assert shown.json["fingerprint"] == result.json["fingerprint"]
 

@@ -52,6 +52,9 @@ def run(arguments: list[str]) -> int:
     as_json, debug = "--json" in arguments, "--debug" in arguments
     try:
         code: Any = typer.main.get_command(app).main(arguments, prog_name="genmed", standalone_mode=False)
+        sys.stdout.flush()
+        if code == 130:  # how Typer hands on a KeyboardInterrupt
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except GenmedError as error:
         if debug:
@@ -63,7 +66,7 @@ def run(arguments: list[str]) -> int:
         return _report("UsageError", error.format_message(), hint, 2, as_json)
     except (typer.Abort, KeyboardInterrupt):
         return _report("Interrupted", "interrupted; nothing was begun", "", 130, as_json)
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
+    except (BrokenPipeError, SystemExit):  # the reader of our output went away, as `head` does; Typer exits then
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # no mistake of the user's but a fault, so where it happened is shown

@@ -1,6 +1,7 @@
 """Printing: JSON and tables on stdout, messages on stderr; plain and tab-separated off a terminal."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +13,11 @@ def print_json(value: Any) -> None:
 
 
 def print_line(text: str) -> None:
-    """A message for people, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """A message for people, on stderr; a training goes on though nobody reads it."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()) -> None:

@@ -157,6 +157,7 @@ def _check_split(folder: RunFolder) -> Check:
 
 def _describe_row(row: RunSummary, root: Path, metrics: dict[str, float | None]) -> dict[str, Any]:
     return {
+        "schema": 1,
         "id": row.id,
         "name": row.name,
         "status": _judge_status(row, root),

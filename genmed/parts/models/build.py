@@ -89,8 +89,6 @@ def read_weights(config: Model) -> "Mapping[str, torch.Tensor]":
 
     Raises ConfigError. A pickle is read with `weights_only`: it can hold tensors, not code.
     """
-    import pickle
-
     import torch
 
     if config.weights == "torchvision":
@@ -114,12 +112,9 @@ def read_weights(config: Model) -> "Mapping[str, torch.Tensor]":
 
             return dict(load_file(path))
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
-        raise ConfigError(f"cannot read weights from {path}: {str(error).splitlines()[0]}") from None
-    except Exception as error:  # safetensors' own error class derives from Exception alone
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise ConfigError(f"cannot read weights from {path}: {error}") from None
+    except Exception as error:  # bytes that are no weights make a reader fail in any way
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"cannot read weights from {path}: {reason}") from None
     loaded = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise ConfigError(f"{path} holds no state dict of tensors")
@@ -224,7 +219,10 @@ def _call_user_function(name: str, num_classes: int) -> "nn.Module":
         raise ConfigError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(getattr(module, function, None)):
         raise ConfigError(f"{path} has no function {function}", "give file.py:function")
-    model = getattr(module, function)(num_classes)
+    try:
+        model = getattr(module, function)(num_classes)
+    except Exception as error:
+        raise ConfigError(f"{name}({num_classes}) fails: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise ConfigError(f"{name} gave {type(model).__name__}, not a torch.nn.Module")
     return model

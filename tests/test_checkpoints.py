@@ -457,7 +457,7 @@ def pair(
     assert whole.code == 0, whole.err
     assert found[1](*command, GENMED_TEST_PASSES="13").code == -signal.SIGKILL
     assert names(found[1].run_folder() / "checkpoints") == ["step-0000007-epoch-0001-end", "step-0000009-epoch-0002"]
-    return Pair(*found, command)
+    return Pair(found[0], found[1], command)
 
 
 @pytest.fixture

@@ -496,6 +496,15 @@ def test_rotten_page_is_found_and_mended_with_a_message(copy: Path, cache: Path)
         assert not mended.find_rotten()
 
 
+def test_rotten_page_is_found_too_where_the_folder_was_never_seen(copy: Path, cache: Path, tmp_path: Path) -> None:
+    images = open_at(copy)
+    good = images.path.read_bytes()
+    images.path.write_bytes(bytes(256) + good[256:])
+    copy.rename(tmp_path / "moved")
+    mended = open_at(tmp_path / "moved", trust_stamps=False)
+    assert mended.path.read_bytes() == good
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [("pixels.u8", b"short"), ("digests.json", b""), ("digests.json", b"[]"), ("digests.json", b'{"file": [1]}')],

@@ -37,7 +37,7 @@ from genmed.ground.errors import RecordError
 from genmed.ground.files import temporary_beside
 from genmed.ground.fingerprints import digest_file, digest_json
 from tests.harness import Genmed
-from tests.test_step import make_task, train
+from tests.test_step import Lines, make_task, train
 
 Arguments = Callable[..., list[object]]
 IDENTITY = {"config": "sha256:c", "data": "sha256:d", "code": "sha256:e"}
@@ -330,7 +330,6 @@ def test_flipped_bit_and_missing_file_are_named(damaged: Path, name: str) -> Non
     assert check_checkpoint(damaged) == [f"{damaged / name} is missing"]
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="check_checkpoint does not look for the key `state`")
 def test_any_flipped_bit_of_the_manifest_is_found_or_harmless(saved: Saved, damaged: Path) -> None:
     """It is found by itself, or by the restore; spaces between its words may be others."""
     whole = (damaged / "manifest.json").read_bytes()
@@ -378,6 +377,7 @@ def ends(*epochs: int) -> list[str]:
         ({"keep": 2}, [0.5, 0.9, 0.3, 0.4, 0.5], ends(2, 4, 5)),
         ({"keep": 9}, [0.5, 0.9, 0.3, 0.4, 0.5], ends(1, 2, 3, 4, 5)),
         ({"keep": 1, "every_epochs": 2}, [0.9, 0.2, 0.3, 0.4, 0.5], ends(1, 2, 4, 5)),
+        ({"keep": 1, "every_epochs": 2, "every_steps": 3}, [0.9, 0.2, 0.3, 0.4, 0.5], ends(1, 2, 4, 5)),
         ({"keep": 1, "every_steps": 3}, [0.5, 0.9, 0.3, 0.4, 0.5], ends(2, 5)),
         ({"keep": 2, "every_steps": 3}, [0.5, 0.9, 0.3, 0.4, 0.5], [*ends(2), "step-0000018-epoch-0005", *ends(5)]),
         ({"keep": 3, "every_steps": 3}, [0.5, 0.9, 0.3, 0.4, 0.5], [*ends(2, 4), "step-0000018-epoch-0005", *ends(5)]),
@@ -388,6 +388,22 @@ def test_best_and_newest_and_chosen_checkpoints_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: dict[str, Any], figures: list[float], expected: list[str]
 ) -> None:
     assert run_epochs(tmp_path, 5, figures, monkeypatch, **kept) == expected
+
+
+def test_trace_is_on_the_disk_before_a_checkpoint_counts_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    save = CheckpointStore.save
+
+    def watched(store: CheckpointStore, *arguments: Any) -> Checkpoint:
+        calls.append("save")
+        return save(store, *arguments)
+
+    monkeypatch.setattr(CheckpointStore, "save", watched)
+    monkeypatch.setattr(Lines, "sync", lambda lines: calls.append("sync"))
+    task = make_task(tmp_path, {"checkpoints.every_steps": 3, "training.epochs": 2})
+    store = CheckpointStore(tmp_path / "checkpoints", IDENTITY, keep=1, every_epochs=None)
+    train(task, store, build_learner(task), Progress())
+    assert calls == ["sync", "save"] * 4
 
 
 def test_newest_whole_names_what_is_broken_in_newer_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -538,7 +554,6 @@ def test_no_whole_checkpoint_left_is_an_error_and_no_fresh_start(killed: Genmed)
     assert killed("list", "--json").json[0]["status"] == "interrupted"
 
 
-@pytest.mark.xfail(strict=True, reason="resume takes a run without any checkpoint for one killed in its first epoch")
 def test_checkpoints_that_were_removed_are_an_error_and_no_fresh_start(killed: Genmed) -> None:
     document = killed.run_folder() / "run.json"
     assert json.loads(document.read_text())["epochs_done"] == 1
@@ -580,7 +595,6 @@ def test_run_killed_as_it_touches_a_file_ends_with_the_bits_of_one_left_alone(
     assert_same_run(killed, pair.whole)
 
 
-@pytest.mark.xfail(strict=True, reason="only checkpoints/ is swept, not the folder of the run")
 def test_resumed_run_leaves_no_temporaries_of_the_killed_one(killed: Genmed) -> None:
     folder = killed.run_folder()
     for pattern in ("{}-run.json", "{}-metrics.csv"):

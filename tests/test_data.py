@@ -25,14 +25,15 @@ from PIL import Image
 
 from genmed.engine.normalise import Scaling, choose_scaling
 from genmed.ground.errors import DataError
+from genmed.ground.files import allocate
 from genmed.parts.data import augmentation
 from genmed.parts.data.augmentation import Strength, augment, choose_strength, draw_epoch
 from genmed.parts.data.cache import ImageBytes, open_images
 from genmed.parts.data.datasets import nih as reader
 from genmed.parts.data.images import ImageFiles, decode_file, prepare
 from genmed.parts.data.loader import plan_epoch
-from genmed.parts.data.records import Records
-from genmed.parts.data.split import check_split, split_records
+from genmed.parts.data.records import SPLITS, Records
+from genmed.parts.data.split import assign_patient, check_split, split_records
 from genmed.records.config import Config
 from genmed.records.config.sections import Augmentation, Data, Normalisation
 from genmed.workflows.assemble import load_data
@@ -255,9 +256,8 @@ def test_thousand_real_radiographs_are_read_split_and_decoded(shared_data: Path,
             assert decode_file(path).shape == image.size[::-1] == (64, 64)
     assert modes == {"RGB", "RGBA"}
     split = split_records(records, Data())
-    assert {side: split.sides.count(side) for side in ("train", "val", "test")} == {
-        side: pytest.approx(1000 * share, abs=60) for side, share in (("train", 0.6), ("val", 0.2), ("test", 0.2))
-    }
+    # Pinned: a version that splits otherwise makes numbers that do not stand beside older ones.
+    assert {side: split.sides.count(side) for side in SPLITS} == {"train": 611, "val": 164, "test": 225}
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +292,7 @@ def test_full_official_table_is_split_by_patient_at_the_asked_ratios(
     assert {side: len(members) / 30_805 for side, members in sides.items()} == {
         side: pytest.approx(share, abs=0.01) for side, share in (("train", 0.7), ("val", 0.1), ("test", 0.2))
     }
-    assert split.sides.count("test") / len(ids) == pytest.approx(0.2, abs=0.02)
+    assert {side: split.sides.count(side) for side in SPLITS} == {"train": 78_357, "val": 11_403, "test": 22_360}
 
 
 # The split
@@ -431,6 +431,13 @@ def test_folder_moved_elsewhere_is_the_same_data_and_the_same_cache(copy: Path, 
     assert entries(cache) == kept
 
 
+def test_space_in_the_cache_is_taken_before_it_is_written(tmp_path: Path) -> None:
+    allocate(tmp_path / "pixels.u8", 1_000_000)  # a map of a file with holes dies on a full disk
+    status = (tmp_path / "pixels.u8").stat()
+    assert status.st_size == 1_000_000
+    assert status.st_blocks * 512 >= 1_000_000
+
+
 def test_touched_file_is_unchanged_data(copy: Path, cache: Path) -> None:
     before, kept = fingerprint(copy), snapshot(cache)
     os.utime(copy / "images" / read(copy).ids[3], (1, 1))
@@ -447,12 +454,19 @@ def test_file_packed_anew_with_equal_pixels_is_the_same_data(copy: Path, cache: 
     assert fingerprint(copy) == before
 
 
+def rename_patient(root: Path) -> None:
+    """Gives one patient another number, with which he stays on his side of the split."""
+    data = Data()
+    number = next(n for n in range(100, 200) if assign_patient(str(n), data) == assign_patient("2", data))
+    (root / TABLE).write_text((root / TABLE).read_text().replace(",2,58", f",{number},58"))
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda root: change_pixel(root / "images" / read(root).ids[3]),
         lambda root: (root / TABLE).write_text((root / TABLE).read_text().replace("Hernia", "Mass", 1)),
-        lambda root: (root / TABLE).write_text((root / TABLE).read_text().replace(",2,58", ",3,58", 1)),
+        rename_patient,
         lambda root: write_lists(root, lambda name: int(name[:8]) % 5 == 0),
     ],
     ids=["a pixel", "a label", "a patient", "the split"],

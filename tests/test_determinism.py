@@ -613,7 +613,6 @@ def test_operations_that_cuda_would_refuse_are_named_in_the_log_of_a_run_on_the_
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="CUDA_HAZARDS names cumsum of any type; torch 2.15 refuses none")
 def test_operation_that_cuda_would_not_refuse_is_not_named(genmed: Genmed, tiny: Arguments, tmp_path: Path) -> None:
     """Sums of integers were never refused; those of floats have had a deterministic form since before torch 2.15."""
     model = write_model(tmp_path, HAZARDOUS_MODELS)

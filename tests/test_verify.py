@@ -1,169 +1,484 @@
-"""Verdicts of `genmed verify`, by the table of the contract."""
+"""verify: each verdict of the contract with its exit code, what it names, and what it leaves behind."""
 
 import json
+import os
+import re
 import shutil
 import signal
+import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from tests.harness import Genmed
-from tests.test_whole_way import wait_for
+from genmed.ground.fingerprints import digest_file, digest_json
+from tests.harness import Genmed, Result
+from tests.test_step import NETWORK
 
 Arguments = Callable[..., list[object]]
+STEPS = 28  # of `tiny`
 KEYS = "schema verdict run steps_compared steps_total first_divergence cause metrics problems".split()
 
-NOISY_MODEL = """
+NOISY = """
 import time
-import torch
 from torch import nn
 
-class Clock(nn.Module):
-    def forward(self, values):
-        return values * (1 + (time.time_ns() % 1000) * 1e-6)
+
+class Noise(nn.Module):
+    def forward(self, x):
+        return x * (1 + time.time_ns() % 1_000_003 * 1e-6)
+
 
 def build(num_classes):
-    return nn.Sequential(nn.Conv2d(3, 4, 3), Clock(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
+    return nn.Sequential(Noise(), nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(392, num_classes))
 """
 
 
 @pytest.fixture
-def copied(genmed: Genmed, trained: Genmed, nih: Path, tmp_path: Path) -> tuple[Genmed, Path]:
-    """A finished run and its data, both to be spoiled."""
+def finished(trained: Genmed, genmed: Genmed) -> Genmed:
+    """A copy of the finished tiny run, to be spoilt."""
     shutil.copytree(trained.root, genmed.root, dirs_exist_ok=True)
-    return genmed, Path(shutil.copytree(nih, tmp_path / "nih"))
+    return genmed
 
 
-def edit_seed(folder: Path, data: Path) -> None:
-    config = folder / "config.yaml"
-    config.write_text(config.read_text().replace("seed: 42", "seed: 43", 1))
+@pytest.fixture
+def data(nih: Path, tmp_path: Path) -> Path:
+    """A copy of its data, to be spoilt."""
+    return Path(shutil.copytree(nih, tmp_path / "data"))
 
 
-def edit_trace(folder: Path, data: Path) -> None:
-    trace = folder / "trace.jsonl"
-    lines = trace.read_text().splitlines(keepends=True)
-    lines[5] = lines[5].replace('"grad":"xxh3-128:', '"grad":"xxh3-128:0', 1)
-    trace.write_text("".join(lines))
+def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document, indent=2))
 
 
-def remove_trace(folder: Path, data: Path) -> None:
-    (folder / "trace.jsonl").unlink()
+def assert_kept(genmed: Genmed, result: Result) -> None:
+    """The report stands in the run's folder and in the registry, with its time."""
+    line = json.loads((genmed.run_folder() / "verifications.jsonl").read_text().splitlines()[-1])
+    created = line.pop("created")
+    assert line == result.json
+    with sqlite3.connect(genmed.root / "registry.db") as connection:
+        rows = connection.execute(
+            "SELECT run_id, verdict, steps_compared, steps_total, created, report FROM verifications ORDER BY number"
+        ).fetchall()
+    run_id = json.loads((genmed.run_folder() / "run.json").read_text())["id"]
+    found = result.json
+    assert rows[-1][:4] == (run_id, found["verdict"], found["steps_compared"], found["steps_total"])
+    assert json.loads(rows[-1][5]) == {"created": created, **line}
+    assert created[:19] == rows[-1][4].replace(" ", "T")[:19]
 
 
-def change_pixel(folder: Path, data: Path) -> None:
-    path = data / "images" / "00000007_001.png"
-    image = Image.open(path)
-    image.putpixel((3, 3), image.getpixel((3, 3)) ^ 1)
-    image.save(path)
-
-
-def change_label(folder: Path, data: Path) -> None:
-    table = data / "Data_Entry_2017_v2020.csv"
-    lines = table.read_text().splitlines()
-    lines = [line.replace("No Finding", "Edema") if line.startswith("00000007_000") else line for line in lines]
-    assert any("Edema" in line for line in lines)
-    table.write_text("\n".join(lines) + "\n")
-
-
-def remove_data(folder: Path, data: Path) -> None:
-    shutil.rmtree(data)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "told"),
-    [
-        (edit_seed, "config.yaml was edited"),
-        (edit_trace, "trace.jsonl was edited"),
-        (remove_trace, "no trace"),
-        (change_pixel, "pixels of 00000007_001.png"),
-        (change_label, "labels of 00000007_000.png"),
-        (remove_data, "no data folder"),
-    ],
-)
-def test_spoiled_record_or_data_are_not_comparable_and_named(
-    copied: tuple[Genmed, Path], spoil: Callable[[Path, Path], None], told: str
-) -> None:
-    genmed, data = copied
-    folder = genmed.run_folder()
-    spoil(folder, data)
-    result = genmed("verify", "latest", "--data-root", data, "--json")
+def assert_not_comparable(genmed: Genmed, result: Result, problem: str) -> dict[str, Any]:
     assert result.code == 2, result.err
+    found: dict[str, Any] = result.json
+    assert list(found) == KEYS
+    assert (found["verdict"], found["steps_compared"], found["first_divergence"]) == ("not comparable", 0, None)
+    assert found["steps_total"] == json.loads((genmed.run_folder() / "run.json").read_text())["steps_done"]
+    assert len(found["problems"]) == 1
+    assert re.search(problem, found["problems"][0]), found["problems"][0]
+    assert "Traceback" not in result.err
+    assert_kept(genmed, result)
+    return found
+
+
+def test_report_of_an_identical_run_has_the_documented_keys(finished: Genmed) -> None:
+    result = finished("verify", "latest", "--json")
+    assert result.code == 0, result.err
     report = result.json
     assert list(report) == KEYS
-    assert (report["verdict"], report["steps_compared"]) == ("not comparable", 0)
-    assert told in report["problems"][0]
-    recorded = json.loads((folder / "verifications.jsonl").read_text().splitlines()[-1])
-    assert recorded["verdict"] == "not comparable"
+    assert report["schema"] == 1
+    assert (report["verdict"], report["run"]) == ("identical", finished.run_folder().name)
+    assert (report["steps_compared"], report["steps_total"]) == (STEPS, STEPS)
+    assert (report["first_divergence"], report["cause"], report["problems"]) == (None, [], [])
+    recorded = json.loads((finished.run_folder() / "run.json").read_text())["metrics"]
+    assert [entry["name"] for entry in report["metrics"]] == list(recorded)
+    for entry in report["metrics"]:
+        assert list(entry) == ["name", "recorded", "found", "difference"]
+        assert entry["recorded"] == entry["found"] == recorded[entry["name"]]
+        assert entry["difference"] == (None if entry["recorded"] is None else 0)
+    assert_kept(finished, result)
+    again = finished("verify", "latest", "--json", "--full")
+    assert (again.code, again.json) == (0, report)
+    assert len((finished.run_folder() / "verifications.jsonl").read_text().splitlines()) == 2
+    for path in finished.root.glob("registry.db*"):
+        path.unlink()
+    assert finished("list", "--rebuild", "--json").code == 0
+    assert_kept(finished, again)
 
 
-def test_computation_that_draws_from_the_clock_has_diverged_and_stops_at_once(
+def test_report_for_people_ends_with_the_verdict(finished: Genmed) -> None:
+    result = finished("verify", "latest")
+    assert result.code == 0, result.err
+    rows = [line.split("\t") for line in result.out.splitlines()]
+    assert rows[0] == ["metric", "recorded", "found", "difference"]
+    macro = next(row for row in rows if row[0] == "test_auroc_macro")
+    assert macro[1] == macro[2]
+    assert macro[3] == "0"
+    assert ["steps compared", f"{STEPS} of {STEPS}"] in rows
+    assert rows[-1] == ["verdict", "identical"]
+
+
+def test_forward_pass_that_reads_the_clock_diverges_and_stops_at_once(
     genmed: Genmed, tiny: Arguments, tmp_path: Path
 ) -> None:
-    (tmp_path / "noisy.py").write_text(NOISY_MODEL)
-    assert genmed(*tiny("--model", f"{tmp_path / 'noisy.py'}:build")).code == 0
+    (tmp_path / "noisy.py").write_text(NOISY)
+    trained = genmed(*tiny("--model", f"{tmp_path / 'noisy.py'}:build", "--epochs", 2))
+    assert trained.code == 0, trained.err
     result = genmed("verify", "latest", "--json")
+    assert result.code == 1, result.err
     report = result.json
-    assert (result.code, report["verdict"], report["cause"]) == (1, "diverged", [])
+    assert report["verdict"] == "diverged"
     assert report["first_divergence"] == {"step": 1, "epoch": 1, "field": "loss", "module": None}
-    assert report["steps_compared"] == 1 < report["steps_total"]
-    assert {entry["found"] for entry in report["metrics"]} == {None}
-    full = genmed("verify", "latest", "--full", "--json").json
-    assert full["first_divergence"] == report["first_divergence"]
-    assert full["steps_compared"] == full["steps_total"]
-    assert any(entry["difference"] for entry in full["metrics"])
+    assert (report["steps_compared"], report["steps_total"]) == (1, 14)
+    assert report["cause"] == report["problems"] == []
+    assert {(entry["found"], entry["difference"]) for entry in report["metrics"]} == {(None, None)}
+    assert_kept(genmed, result)
+
+    full = genmed("verify", "latest", "--json", "--full")
+    assert full.code == 1
+    assert full.json["verdict"] == "diverged"
+    assert full.json["first_divergence"] == report["first_divergence"]
+    assert (full.json["steps_compared"], full.json["steps_total"]) == (14, 14)
+    assert any(entry["difference"] for entry in full.json["metrics"])
+    assert [e["found"] is None for e in full.json["metrics"]] == [e["recorded"] is None for e in full.json["metrics"]]
+
+    edit_json(genmed.run_folder() / "environment.json", lambda document: document["packages"].update(torch="1.0"))
+    elsewhere = genmed("verify", "latest", "--json")
+    assert elsewhere.code == 1
+    assert (elsewhere.json["verdict"], elsewhere.json["steps_compared"]) == ("diverged", 14)
+    assert [entry["what"] for entry in elsewhere.json["cause"]] == ["packages.torch"]
 
 
-def test_other_version_that_changes_no_bit_is_listed_beside_identical(copied: tuple[Genmed, Path]) -> None:
-    genmed, data = copied
-    path = genmed.run_folder() / "environment.json"
-    environment = json.loads(path.read_text())
-    environment["packages"]["torch"] = "2.0.0"
-    path.write_text(json.dumps(environment))
-    result = genmed("verify", "latest", "--data-root", data, "--json")
-    assert (result.code, result.json["verdict"]) == (0, "identical")
-    (cause,) = result.json["cause"]
-    assert (cause["what"], cause["recorded"], cause["changes_bits"]) == ("packages.torch", "2.0.0", True)
+def test_difference_in_the_middle_is_found_at_its_step(finished: Genmed, tmp_path: Path) -> None:
+    """A recorded line that is whole in itself, of another training: as after a change that nobody recorded."""
+    path = finished.run_folder() / "trace.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines[10:]:
+        line["buffer"] = lines[1]["buffer"]
+    lines[12]["loss"] = lines[1]["loss"]
+    chain = digest_json(lines[0])
+    for line in lines[1:]:
+        del line["chain"]
+        chain = digest_json([chain, line])
+        line["chain"] = chain
+    path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+    edit_json(finished.run_folder() / "run.json", lambda document: document.update(trace_digest=digest_file(path)))
+    result = finished("verify", "latest", "--json")
+    assert result.code == 1
+    assert result.json["first_divergence"] == {"step": 10, "epoch": 2, "field": "buffer", "module": None}
+    assert result.json["steps_compared"] == 10
 
 
-def test_changed_code_of_the_user_is_named_beside_the_divergence(
-    genmed: Genmed, tiny: Arguments, tmp_path: Path
+def test_recorded_metric_that_does_not_come_again_is_a_divergence(finished: Genmed) -> None:
+    edit_json(
+        finished.run_folder() / "run.json",
+        lambda document: document["metrics"].update(test_loss=document["metrics"]["test_loss"] + 0.25),
+    )
+    result = finished("verify", "latest", "--json")
+    assert result.code == 1
+    report = result.json
+    assert (report["verdict"], report["steps_compared"]) == ("diverged", STEPS)
+    assert report["first_divergence"]["field"] == "metrics"
+    differences = {entry["name"]: entry["difference"] for entry in report["metrics"] if entry["difference"]}
+    assert differences == {"test_loss": pytest.approx(-0.25)}
+
+
+def edit_config(folder: Path) -> None:
+    path = folder / "config.yaml"
+    path.write_text(re.sub(r"batch_size: 8", "batch_size: 16", path.read_text()))
+
+
+def edit_trace(folder: Path) -> None:
+    path = folder / "trace.jsonl"
+    path.write_text(path.read_text().replace('"step":9,', '"step":9, ', 1).replace("0x1", "0x2", 1))
+
+
+def respace_trace(folder: Path) -> None:
+    path = folder / "trace.jsonl"
+    path.write_text(path.read_text().replace('"step":9,', '"step": 9,', 1))
+
+
+def shorten_trace(folder: Path) -> None:
+    path = folder / "trace.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+def tear_trace(folder: Path) -> None:
+    path = folder / "trace.jsonl"
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "config edited": (edit_config, r"config.yaml was edited: its fingerprint is sha256:\w+, recorded is sha256:\w+"),
+    "config no config": (lambda folder: (folder / "config.yaml").write_text("seed: [1"), "config.yaml is not YAML"),
+    "config missing": (lambda folder: (folder / "config.yaml").unlink(), "config.yaml is missing"),
+    "trace edited": (edit_trace, r"trace.jsonl was edited: line 2 does not follow"),
+    "trace spaced": (respace_trace, r"trace.jsonl was edited: it is sha256:\w+, recorded is sha256:\w+"),
+    "trace shortened": (shorten_trace, r"trace.jsonl was edited: it is sha256:\w+, recorded is sha256:\w+"),
+    "trace torn": (tear_trace, r"trace.jsonl was edited: it is sha256:\w+, recorded is sha256:\w+"),
+    "trace missing": (lambda folder: (folder / "trace.jsonl").unlink(), "no trace .*trace.jsonl"),
+    "environment missing": (lambda folder: (folder / "environment.json").unlink(), "environment.json is missing"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "problem"), SPOILT.values(), ids=SPOILT)
+def test_record_that_is_missing_or_edited_is_not_comparable(
+    finished: Genmed, spoil: Callable[[Path], object], problem: str
 ) -> None:
-    model = tmp_path / "mine.py"
-    model.write_text(NOISY_MODEL.replace("(time.time_ns() % 1000) * 1e-6", "0"))
-    assert genmed(*tiny("--model", f"{model}:build")).code == 0
-    model.write_text(model.read_text().replace("(1 + 0)", "(1 + 1e-3)"))
+    spoil(finished.run_folder())
+    assert_not_comparable(finished, finished("verify", "latest", "--json"), problem)
+
+
+def test_checkpoint_that_fails_its_digest_is_not_comparable(finished: Genmed) -> None:
+    path = next((finished.run_folder() / "checkpoints").glob("*/model.safetensors"))
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert_not_comparable(finished, finished("verify", "latest", "--json"), "model.safetensors fails its digest")
+
+
+def test_record_of_the_images_that_was_edited_is_not_comparable(finished: Genmed) -> None:
+    path = finished.run_folder() / "data-images.csv"
+    path.write_text(path.read_text().replace(",train,", ",test,", 1))
+    assert_not_comparable(finished, finished("verify", "latest", "--json"), "data-images.csv")
+
+
+def test_final_state_that_was_edited_is_not_comparable(finished: Genmed) -> None:
+    edit_json(finished.run_folder() / "run.json", lambda document: document.update(fingerprint="sha256:" + "0" * 64))
+    assert_not_comparable(finished, finished("verify", "latest", "--json"), "run.json")
+
+
+def change_pixel(data: Path) -> None:
+    path = data / "images" / "00000003_001.png"
+    with Image.open(path) as image:
+        pixels = np.array(image)
+    pixels[5, 7] ^= 1
+    Image.fromarray(pixels).save(path)
+
+
+def edit_table(data: Path, image: str, column: str, value: str) -> None:
+    path = data / "Data_Entry_2017_v2020.csv"
+    header, *rows = path.read_text().splitlines()
+    position = header.split(",").index(column)
+    changed = [row.split(",") for row in rows]
+    for row in changed:
+        if row[0] == image:
+            assert row[position] != value
+            row[position] = value
+    path.write_text("\n".join([header, *(",".join(row) for row in changed)]) + "\n")
+
+
+def remove_image(data: Path) -> None:
+    (data / "images" / "00000003_001.png").unlink()
+    path = data / "Data_Entry_2017_v2020.csv"
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if "00000003_001" not in line))
+
+
+def add_image(data: Path) -> None:
+    shutil.copyfile(data / "images" / "00000003_001.png", data / "images" / "00000003_009.png")
+    path = data / "Data_Entry_2017_v2020.csv"
+    path.write_text(path.read_text() + "00000003_009.png,No Finding,9,3,58,M,PA,24,24,0.143,0.143\n")
+
+
+OTHER_DATA: dict[str, tuple[Callable[[Path], object], str]] = {
+    "pixel": (change_pixel, "pixels of 00000003_001.png"),
+    "label": (
+        lambda data: edit_table(data, "00000005_001.png", "Finding Labels", "Hernia|Mass"),
+        "labels of 00000005_001.png",
+    ),
+    "patient": (
+        lambda data: edit_table(data, "00000003_000.png", "Patient ID", "1003"),
+        "patient of 00000003_000.png",
+    ),
+    "image less": (remove_image, "image 00000003_001.png"),
+    "image more": (add_image, "image 00000003_009.png"),
+}
+
+
+@pytest.mark.parametrize(("change", "item"), OTHER_DATA.values(), ids=OTHER_DATA)
+def test_other_data_are_not_comparable_and_the_image_is_named(
+    finished: Genmed, data: Path, change: Callable[[Path], object], item: str
+) -> None:
+    change(data)
+    result = finished("verify", "latest", "--json", "--data-root", data)
+    report = assert_not_comparable(finished, result, f"the data are not those of the run: {item}")
+    assert report["cause"][0]["what"] == item
+    if item.startswith("labels"):
+        assert (report["cause"][0]["recorded"], report["cause"][0]["found"]) == ("Effusion|Mass", "Hernia|Mass")
+    for cause in report["cause"]:
+        assert list(cause) == ["what", "recorded", "found", "changes_bits"]
+        assert cause["recorded"] != cause["found"]
+        assert cause["changes_bits"] is True
+
+
+UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (shutil.rmtree, "no data folder .*data"),
+    "with a broken image": (
+        lambda data: (data / "images" / "00000003_001.png").write_bytes(b"\x89PNG\r\n\x1a\n"),
+        "00000003_001.png",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "problem"), UNREADABLE.values(), ids=UNREADABLE)
+def test_data_that_cannot_be_read_are_not_comparable(
+    finished: Genmed, data: Path, spoil: Callable[[Path], object], problem: str
+) -> None:
+    spoil(data)
+    assert_not_comparable(finished, finished("verify", "latest", "--json", "--data-root", data), problem)
+
+
+def test_rotten_image_cache_is_made_anew_and_hides_nothing(finished: Genmed, data: Path, tmp_path: Path) -> None:
+    finished.environ["GENMED_CACHE"] = str(tmp_path / "cache")
+    first = finished("verify", "latest", "--json", "--data-root", data)
+    assert first.code == 0, first.err
+    path = next((tmp_path / "cache" / "images").glob("*/pixels.u8"))
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 255
+    path.write_bytes(content)
+    result = finished("verify", "latest", "--json", "--data-root", data)
+    assert result.code == 0, result.err
+    assert result.json["verdict"] == "identical"
+    assert "image cache is damaged" in result.err
+
+
+def test_file_that_changed_behind_its_stamp_is_found(finished: Genmed, data: Path, tmp_path: Path) -> None:
+    """Size, time and inode are as they were: training may trust them, verify reads the bytes."""
+    finished.environ["GENMED_CACHE"] = str(tmp_path / "cache")
+    assert finished("verify", "latest", "--json", "--data-root", data).code == 0
+    path = data / "images" / "00000003_001.png"
+    status, before = path.stat(), path.read_bytes()
+    with Image.open(path) as image:
+        pixels = np.array(image)
+    for shade in set(range(256)) - {int(pixels[5, 7])}:
+        pixels[5, 7] = shade
+        Image.fromarray(pixels).save(tmp_path / "image.png")
+        if (tmp_path / "image.png").stat().st_size == status.st_size:
+            break
+    path.write_bytes((tmp_path / "image.png").read_bytes())
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (status.st_size, status.st_mtime_ns, status.st_ino)
+    assert path.read_bytes() != before
+    result = finished("verify", "latest", "--json", "--data-root", data)
+    assert_not_comparable(finished, result, "pixels of 00000003_001.png")
+
+
+@pytest.mark.parametrize(("package", "changes_bits"), [("numpy", True), ("rich", False)])
+def test_other_package_is_listed_and_the_run_compared_to_its_end(
+    finished: Genmed, package: str, changes_bits: bool
+) -> None:
+    path = finished.run_folder() / "environment.json"
+    version = json.loads(path.read_text())["packages"][package]
+    edit_json(path, lambda document: document["packages"].update({package: "0.1.2"}))
+    result = finished("verify", "latest", "--json")
+    assert result.code == 0, result.err
+    report = result.json
+    assert (report["verdict"], report["first_divergence"]) == ("identical", None)
+    assert (report["steps_compared"], report["steps_total"]) == (STEPS, STEPS)
+    expected = {"what": f"packages.{package}", "recorded": "0.1.2", "found": version, "changes_bits": changes_bits}
+    assert report["cause"] == [expected]
+    assert_kept(finished, result)
+
+
+def test_other_code_is_listed(genmed: Genmed, tiny: Arguments, tmp_path: Path) -> None:
+    path = tmp_path / "network.py"
+    path.write_text(NETWORK)
+    trained = genmed(*tiny("--model", f"{path}:build", "--epochs", 1))
+    assert trained.code == 0, trained.err
+    path.write_text(NETWORK + "# the same in other words\n")
+    result = genmed("verify", "latest", "--json")
+    assert (result.code, result.json["verdict"]) == (0, "identical")
+    assert [(entry["what"], entry["changes_bits"]) for entry in result.json["cause"]] == [("code", True)]
+    path.write_text(NETWORK.replace("stride=2", "stride=1"))
     result = genmed("verify", "latest", "--json")
     assert (result.code, result.json["verdict"]) == (1, "diverged")
     assert [entry["what"] for entry in result.json["cause"]] == ["code"]
-    assert result.json["steps_compared"] == result.json["steps_total"]
 
 
-def test_edited_metric_is_no_identical_result(copied: tuple[Genmed, Path]) -> None:
-    genmed, data = copied
-    path = genmed.run_folder() / "run.json"
-    document = json.loads(path.read_text())
-    document["metrics"]["test_auroc_macro"] += 0.01
-    path.write_text(json.dumps(document))
-    result = genmed("verify", "latest", "--data-root", data, "--json")
-    assert (result.code, result.json["verdict"]) == (1, "diverged")
-    assert result.json["first_divergence"]["field"] == "metrics"
+@pytest.fixture
+def network(tmp_path: Path) -> str:
+    (tmp_path / "network.py").write_text(NETWORK)
+    return f"{tmp_path / 'network.py'}:build"
 
 
-def test_interrupted_run_is_compared_as_far_as_it_came(genmed: Genmed, tiny: Arguments) -> None:
-    command = genmed.start(*tiny("--epochs", 50))
-    wait_for(lambda: any(genmed.root.glob("runs/*/checkpoints/*-epoch-0002-end")))
-    command.send(signal.SIGKILL)
-    command.wait()
+def test_interrupted_run_is_compared_as_far_as_it_came(genmed: Genmed, tiny: Arguments, network: str) -> None:
+    assert genmed(*tiny("--model", network), GENMED_TEST_KILL_AT="12").code == -signal.SIGKILL
+    with open(genmed.run_folder() / "trace.jsonl", "a") as file:
+        file.write('{"step":11,"epo')
+    before = (genmed.run_folder() / "trace.jsonl").read_bytes()
     result = genmed("verify", "latest", "--json")
-    assert (result.code, result.json["verdict"]) == (0, "identical"), result.err
-    lines = (genmed.run_folder() / "trace.jsonl").read_bytes().count(b"\n") - 1
-    assert result.json["steps_compared"] == result.json["steps_total"] == lines
+    assert result.code == 0, result.err
+    report = result.json
+    assert (report["verdict"], report["steps_compared"], report["steps_total"]) == ("identical", 10, 10)
+    assert report["metrics"] == []
+    assert_kept(genmed, result)
+    assert (genmed.run_folder() / "trace.jsonl").read_bytes() == before
 
 
-def test_run_whose_root_moved_is_verified_from_another_folder(trained: Genmed, genmed: Genmed, tmp_path: Path) -> None:
-    moved = Path(shutil.copytree(trained.root, tmp_path / "moved"))
-    result = genmed("verify", "latest", "--root", moved, "--json", cwd=moved)
-    assert (result.code, result.json["verdict"]) == (0, "identical"), result.err
-    assert genmed("list", "--root", moved, "--json").json[0]["id"] in result.json["run"]
+def test_run_that_recorded_no_step_is_not_comparable(genmed: Genmed, tiny: Arguments, network: str) -> None:
+    assert genmed(*tiny("--model", network), GENMED_TEST_KILL_AT="2").code == -signal.SIGKILL
+    assert_not_comparable(genmed, genmed("verify", "latest", "--json"), "no step")
+
+
+def test_run_that_failed_is_compared_as_far_as_it_came(genmed: Genmed, tiny: Arguments) -> None:
+    assert genmed(*tiny("--lr", 1e30)).code == 1
+    steps = len((genmed.run_folder() / "trace.jsonl").read_text().splitlines()) - 1
+    assert steps > 0
+    result = genmed("verify", "latest", "--json")
+    assert result.code == 0
+    assert (result.json["verdict"], result.json["steps_compared"]) == ("identical", steps)
+
+
+def test_run_that_is_going_on_is_not_verified(genmed: Genmed, tiny: Arguments) -> None:
+    command = genmed.start(*tiny("--epochs", 5000))
+    try:
+        end = time.monotonic() + 60
+        while not any(genmed.root.glob("runs/*/checkpoints/*/manifest.json")):
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        result = genmed("verify", "latest", "--json")
+        assert result.code == 2
+        assert f"is running now, as process {command.pid}" in result.json["error"]["message"]
+    finally:
+        command.send(signal.SIGKILL)
+        command.wait()
+
+
+def test_interrupted_verification_has_no_verdict(finished: Genmed) -> None:
+    command = finished.start("verify", "latest", "--json", "--full")
+    time.sleep(0.3)
+    command.send(signal.SIGTERM)
+    result = command.wait()
+    if result.code == 0:
+        pytest.skip("it was over before the signal came")
+    assert result.code == 130
+    assert not (finished.run_folder() / "verifications.jsonl").exists()
+
+
+def test_run_is_verified_from_another_folder_after_its_root_was_moved(finished: Genmed, tmp_path: Path) -> None:
+    moved = tmp_path / "archive" / "2026"
+    moved.parent.mkdir()
+    finished.root.rename(moved)
+    (tmp_path / "elsewhere").mkdir()
+    result = finished("verify", "latest", "--json", "--root", "../archive/2026", cwd=tmp_path / "elsewhere")
+    assert result.code == 0, result.err
+    assert (result.json["verdict"], result.json["steps_compared"]) == ("identical", STEPS)
+    assert len(next(moved.glob("runs/*/verifications.jsonl")).read_text().splitlines()) == 1
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_run_that_was_started_with_relative_paths_is_verified_from_another_folder(
+    genmed: Genmed, tiny: Arguments, nih: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "network.py").write_text(NETWORK)
+    (tmp_path / "data").symlink_to(nih)
+    trained = genmed(*tiny("--model", "network.py:build", "--data-root", "data", "--epochs", 1), cwd=tmp_path)
+    assert trained.code == 0, trained.err
+    (tmp_path / "elsewhere").mkdir()
+    result = genmed("verify", "latest", "--json", cwd=tmp_path / "elsewhere")
+    assert result.code == 0, result.out + result.err
+    assert result.json["verdict"] == "identical"

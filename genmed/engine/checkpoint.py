@@ -98,6 +98,8 @@ def check_checkpoint(folder: Path) -> list[str]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files = dict(manifest["files"])
+        if not isinstance(manifest["state"], str):
+            return [f"{folder / MANIFEST} names no state"]
         if manifest["schema"] != SCHEMA:
             return [f"{folder / MANIFEST} has schema {manifest['schema']}, this genmed reads {SCHEMA}"]
     except FileNotFoundError:

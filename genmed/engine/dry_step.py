@@ -46,7 +46,6 @@ CUDA_HAZARDS = {
     "nll_loss2d_backward": "flatten the input to (N, C)",
     "histc": "use bincount without weights",
     "kthvalue": "use topk",
-    "cumsum": "sum on the CPU",
 }
 
 

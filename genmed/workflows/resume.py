@@ -6,6 +6,7 @@ from pathlib import Path
 
 from genmed.engine.progress import Progress
 from genmed.ground.errors import EnvironmentMismatch, RecordError, RequestError
+from genmed.ground.files import sweep_temporaries
 from genmed.records.environment import is_alive
 from genmed.records.run_folder import RunDocument, RunFolder
 from genmed.workflows.assemble import Session, assemble
@@ -32,11 +33,12 @@ def resume(folder: RunFolder, root: Path, reporter: Reporter, data_root: Path | 
     config = read_config(folder, document, data_root)
     session = assemble(config, reporter, trust_stamps=False)
     _refuse_mismatch(folder, document, session)
+    sweep_temporaries(folder.path)
     store = open_store(folder, session)
     checkpoint, broken = store.newest_whole()
     for problem in broken:
         reporter.message(f"{problem}; an earlier checkpoint is taken")
-    if checkpoint is None and broken:
+    if checkpoint is None and (broken or document.epochs_done > 1):
         raise RecordError(f"{document.name} has no whole checkpoint left", "train it again with --config")
     progress = store.restore(checkpoint, session.learner) if checkpoint else Progress()
     done = progress.epoch if progress.epoch_over else progress.epoch - 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from genmed.engine.checkpoint import Checkpoint, CheckpointStore
+from genmed.engine.checkpoint import Checkpoint, CheckpointStore, check_checkpoint, list_checkpoints
 from genmed.engine.loop import EpochReport, Training
 from genmed.engine.progress import Progress
 from genmed.engine.step import StepRecord
@@ -21,7 +21,8 @@ from genmed.engine.trace import (
     read_trace,
     trace_digest,
 )
-from genmed.ground.errors import ConfigError, DataError, Interrupted, RecordError, RequestError
+from genmed.ground.errors import ConfigError, DataError, Interrupted, RecordError, RequestError, RunError
+from genmed.ground.fingerprints import digest_file
 from genmed.records.environment import is_alive
 from genmed.records.run_folder import RunDocument, RunFolder, now
 from genmed.workflows.assemble import Session, assemble
@@ -145,6 +146,7 @@ def verify(
         raise RequestError(f"{document.name} is running now, as process {document.process['pid']}", "wait for its end")
     try:
         trace = _read_checked_trace(folder, document)
+        _check_record(folder, document, trace)
         config = read_config(folder, document, data_root)
         session = assemble(config, reporter, trust_stamps=False)
         changed = compare_data(folder, document, session.data)
@@ -165,9 +167,27 @@ def _read_checked_trace(folder: RunFolder, document: RunDocument) -> RecordedTra
     digest = trace_digest(folder.trace_path)
     if document.trace_digest and digest != document.trace_digest:
         raise RecordError(f"{folder.trace_path} was edited: it is {digest}, recorded is {document.trace_digest}")
+    if not trace.lines:
+        raise RecordError(f"{folder.trace_path} has no step to compare")
     if len(trace.lines) < document.steps_done:
         raise RecordError(f"{folder.trace_path} ends at step {len(trace.lines)} of {document.steps_done}")
     return trace
+
+
+def _check_record(folder: RunFolder, document: RunDocument, trace: RecordedTrace) -> None:
+    """Raises RecordError where checkpoints, data record or final state are missing, edited or not of one run."""
+    broken = [problem for path in list_checkpoints(folder.checkpoints_path) for problem in check_checkpoint(path)]
+    if broken:
+        raise RecordError("; ".join(broken))
+    if document.status == "completed" and not list_checkpoints(folder.checkpoints_path):
+        raise RecordError(f"{folder.checkpoints_path} is empty")
+    described = folder.read_json(folder.data_path)
+    if described["fingerprint"] != document.data_fingerprint:
+        raise RecordError(f"{folder.data_path} was edited: its fingerprint is not that of {folder.document_path.name}")
+    if not folder.images_path.is_file() or digest_file(folder.images_path) != described["images"]["sha256"]:
+        raise RecordError(f"{folder.images_path} is missing or was edited")
+    if document.fingerprint and trace.lines[-1].get("state") != document.fingerprint:
+        raise RecordError(f"{folder.document_path} was edited: its final state is not the trace's last")
 
 
 def _run_again(
@@ -198,6 +218,8 @@ def _run_again(
                 pass
             except Interrupted as error:
                 raise Interrupted(f"verify {error.message}: no verdict", "start it again") from None
+            except RunError as error:  # as the run itself ended, or else fewer steps than recorded were compared
+                reporter.message(error.message)
             finally:
                 reporter.end_steps()
     compared = [MetricComparison(name, value, metrics.get(name)) for name, value in document.metrics.items()]

@@ -86,7 +86,7 @@ class BatchLoader:
     ) -> None:
         from torch.utils.data import DataLoader
 
-        from genmed.seed import get_generator, worker_init_fn
+        from genmed.seed import get_generator
 
         self._plan = _Plan()
         self._loader: DataLoader[Batch] = DataLoader(
@@ -98,7 +98,6 @@ class BatchLoader:
             prefetch_factor=prefetch if workers else None,
             persistent_workers=persistent and workers > 0,
             pin_memory=pin,
-            worker_init_fn=worker_init_fn,
             generator=get_generator(0),  # creating an iterator draws a seed: not from the global generator
         )
 

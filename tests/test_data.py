@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from genmed.engine.normalise import Scaling, choose_scaling
-from genmed.ground.errors import DataError
+from genmed.ground.errors import DataError, StorageError
 from genmed.ground.files import allocate
 from genmed.parts.data import augmentation
 from genmed.parts.data.augmentation import Strength, augment, choose_strength, draw_epoch
@@ -436,6 +437,15 @@ def test_space_in_the_cache_is_taken_before_it_is_written(tmp_path: Path) -> Non
     status = (tmp_path / "pixels.u8").stat()
     assert status.st_size == 1_000_000
     assert status.st_blocks * 512 >= 1_000_000
+
+
+def test_space_that_is_not_there_is_refused_before_any_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=999_999))
+    with pytest.raises(StorageError, match=r"no disk space to write .*pixels\.u8"):
+        allocate(tmp_path / "pixels.u8", 1_000_000)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_touched_file_is_unchanged_data(copy: Path, cache: Path) -> None:

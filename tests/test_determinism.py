@@ -234,7 +234,6 @@ def test_restart_pins_the_instruction_set_that_is_asked_for_over_one_in_the_shel
     assert starts.of_first_process()[-1].items() >= BY_INSTRUCTION_SET["avx2"].items()
 
 
-@pytest.mark.xfail(strict=True, reason="PINS has neither oneDNN's older name nor OpenMP's limits")
 @pytest.mark.parametrize("variable", ["DNNL_MAX_CPU_ISA", "OMP_THREAD_LIMIT", "OMP_MAX_ACTIVE_LEVELS"])
 def test_restart_drops_what_changes_bits_or_hangs_a_training_and_no_config_asked_for(
     starts: Starts, variable: str

@@ -45,7 +45,6 @@ CUDA_HAZARDS = {
     "_ctc_loss_backward": "choose another loss",
     "nll_loss2d_backward": "flatten the input to (N, C)",
     "histc": "use bincount without weights",
-    "kthvalue": "use topk",
 }
 
 

@@ -18,7 +18,19 @@ INSTRUCTION_SETS: dict[str, dict[str, str]] = {
     "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2"},
     "avx512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "ATEN_CPU_CAPABILITY": "avx512", "MKL_CBWR": "AVX512"},
 }
-PINS = frozenset().union(*INSTRUCTION_SETS.values())
+# What a shell may have set that changes bits or hangs: older names, hints, overrides, limits on threads.
+FOREIGN = {
+    "DNNL_MAX_CPU_ISA",
+    "DNNL_CPU_ISA_HINTS",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "ONEDNN_CPU_ISA_HINTS",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "OMP_MAX_ACTIVE_LEVELS",
+    "OMP_THREAD_LIMIT",
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+}
+NOT_INHERITED = FOREIGN.union(*INSTRUCTION_SETS.values())
 
 
 def list_variables(seed: int, threads: int, cpu_isa: str, strict: bool) -> dict[str, str]:
@@ -40,8 +52,8 @@ def is_started_with(variables: Mapping[str, str], environ: Mapping[str, str] = o
 
 
 def prepare_environment(variables: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment for a process that is to run with these variables; pins of instruction sets are not inherited."""
-    kept = {name: value for name, value in environ.items() if name not in PINS}
+    """The environment for a process that is to run with these variables; what else changes bits is not inherited."""
+    kept = {name: value for name, value in environ.items() if name not in NOT_INHERITED}
     return {**kept, **variables, SENTINEL: _identify(variables)}
 
 

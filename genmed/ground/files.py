@@ -106,6 +106,9 @@ def _lives(pid: int) -> bool:
 
 def allocate(path: Path, size: int) -> None:
     """Makes a file whose `size` bytes are there: a memory map of a sparse file dies by SIGBUS on a full disk."""
+    with storage_errors(path):
+        if size > shutil.disk_usage(path.parent).free:  # else others on this disk would run out of room meanwhile
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with storage_errors(path), open(path, "wb") as file:
         if size and hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)

@@ -7,6 +7,7 @@
 The key is made of the files' digests and of how they are prepared; where the files lie does not matter.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -122,13 +123,15 @@ def _build(folder: Path, records: Records, size: int, processes: int, progress: 
         with open(building / "pixels.u8", "rb") as file:
             os.fsync(file.fileno())
         final = folder / "images" / _key(digests.file, size)
-        if final.exists() and not (entry := _open_entry(final, len(records), size)):
-            shutil.rmtree(final)  # what another version left unreadable
-        if not final.exists():
-            building.rename(final)
+        entry = _open_entry(final, len(records), size)
+        if entry is None or entry.find_rotten():
+            shutil.rmtree(final, ignore_errors=True)  # damaged, or not there
+            try:
+                building.rename(final)
+            except OSError as error:
+                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:  # then another run was faster
+                    raise
             sync_folder(final.parent)
-        else:  # another run was faster
-            assert entry is not None
         _write_stamps(folder, records, digests.file)
         return ImageBytes(final / "pixels.u8", shape, digests)
     finally:

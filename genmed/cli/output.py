@@ -16,7 +16,7 @@ def print_line(text: str) -> None:
     """A message for people, on stderr; a training goes on though nobody reads it."""
     try:
         print(text, file=sys.stderr, flush=True)
-    except BrokenPipeError:
+    except OSError:  # the reader went away, or its disk is full
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 

@@ -208,8 +208,10 @@ def _describe_weights(config: Config) -> dict[str, str | None] | None:
     if config.model.weights == "random":
         return None
     if config.model.weights == "torchvision":
+        import torch
         from torchvision import models
 
         entry = models.get_model_weights(config.model.name).DEFAULT
-        return {"source": f"torchvision {entry}", "digest": f"in the file's name: {Path(entry.url).name}"}
+        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name  # torch checks it only as it downloads
+        return {"source": f"torchvision {entry}", "digest": digest_file(file)}
     return {"source": Path(config.model.weights).name, "digest": digest_file(Path(config.model.weights))}

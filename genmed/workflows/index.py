@@ -40,6 +40,8 @@ def open_for_writing(root: Path) -> Registry:
 
 def rebuild(root: Path, reporter: Reporter) -> int:
     """Makes the registry anew from `runs/`; a folder that cannot be read is named and left out. Returns the count."""
+    if not list_run_folders(root) and open_registry(root, create=False) is None:
+        return 0  # reading where there is nothing makes nothing
     return open_for_writing(root).rebuild(_read_records(root, reporter))
 
 

@@ -110,7 +110,16 @@ def resolve(layers: Sequence[Layer]) -> ResolvedConfig:
     return ResolvedConfig(config, origins)
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):
+    """Leaves numbers as they are written, for the field to read as it reads a flag: YAML 1.1 takes 010 for 8."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+class _UniqueKeys(_Loader):
     """A key given twice is a mistake that plain YAML loaders swallow."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -129,7 +138,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 def _parse(text: str, where: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError:
         raise ConfigError(f"cannot read the value {text!r} of {where}") from None
 
@@ -181,7 +190,7 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> tuple[str, s
         rule = str(context["error"])
         section = ".".join(location[:1])
         sources = sorted({origin for name, origin in origins.items() if name.startswith(section)})
-        message = f"{key} {rule}, got {first['input']}" if key else f"{section}: {rule}" if section else rule
+        message = f"{key} {rule}, got {_show(first['input'])}" if key else f"{section}: {rule}" if section else rule
         return message, f"set by {', '.join(sources)}" if sources and not key else _origin_of(key, origins)
     rule = first["msg"][0].lower() + first["msg"][1:]
     rule = rule.replace("input should be", "must be").replace("string should", "must").replace("input should", "must")
@@ -193,5 +202,7 @@ def _origin_of(key: str, origins: Mapping[str, str]) -> str:
 
 
 def _show(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_show, value))}]"
     text = str(value) if isinstance(value, (int, float, str)) else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -56,8 +56,6 @@ def check(config: Config) -> None:
             f"no data folder {config.data.root} for {dataset.name}",
             f"put the data there or name their folder with --data-root; needed: {dataset.needs}",
         )
-    if dataset.check_layout:
-        dataset.check_layout(Path(config.data.root))
     check_model(config.model.name, config.data.image_size)
     weights = config.loss.positive_weights
     if isinstance(weights, tuple) and len(weights) != len(dataset.classes):

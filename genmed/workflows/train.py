@@ -8,6 +8,7 @@ from typing import Any
 from genmed.engine.checkpoint import CheckpointStore
 from genmed.engine.progress import Progress
 from genmed.ground.files import write_json, write_text
+from genmed.parts.data.datasets import find_dataset
 from genmed.records.config import ResolvedConfig, write_document
 from genmed.records.registry import open_registry
 from genmed.records.run_folder import RunDocument, RunFolder, check_root, new_run_folder, now, this_process
@@ -25,6 +26,9 @@ def train(resolved: ResolvedConfig, root: Path, reporter: Reporter) -> RunFolder
     """
     check_root(root)
     open_registry(root, create=False)  # what cannot be used is said before torch is imported and data are read
+    data = resolved.config.data
+    if check_layout := find_dataset(data.dataset).check_layout:
+        check_layout(Path(data.root))
     session = assemble(resolved.config, reporter)
     registry = open_for_writing(root)
     with new_run_folder(root, run_prefix(session)) as (run_id, folder):

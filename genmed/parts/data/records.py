@@ -72,4 +72,6 @@ class DatasetFacts:
     """What must lie under the data root, in one line; empty where nothing is needed."""
     licence: str
     citation: str
+    check_layout: Callable[[Path], object] | None = None
+    """Raises DataError where the root cannot be this dataset; cheap, and before torch is imported."""
     built_in: bool = False

@@ -66,6 +66,12 @@ def load_records(root: Path, config: Data) -> Records:
     )
 
 
+def check_layout(root: Path) -> None:
+    """Raises DataError where the table or the images are missing."""
+    _find_table(root)
+    _find_images(root)
+
+
 def _find_table(root: Path) -> Path:
     if not root.is_dir():
         raise DataError(
@@ -181,6 +187,7 @@ FACTS = DatasetFacts(
     title="NIH ChestX-ray14: 112,120 frontal radiographs of 30,805 patients, 14 findings",
     classes=CLASSES,
     load_records=load_records,
+    check_layout=check_layout,
     defaults={"data.image_size": 224, "training.epochs": 10},
     needs=NEEDS,
     licence="free to use with attribution to the NIH Clinical Center",

@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 from genmed.ground.interpreter import list_variables, prepare_environment
+from genmed.ground.sealed import write_sealed
 
 SEED, THREADS = 42, 2
 TINY_MODEL = f"{Path(__file__).parent / 'models' / 'tiny.py'}:build"
@@ -109,6 +111,14 @@ class Genmed:
         folders = [path for path in sorted((self.root / "runs").iterdir()) if reference in (None, path.name)]
         assert len(folders) == 1, folders
         return folders[0]
+
+
+def edit_document(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes a sealed JSON document, and seals it anew."""
+    document = json.loads(path.read_text())
+    del document["seal"]
+    change(document)
+    write_sealed(path, document)
 
 
 def start_server() -> ForkServerContext:

@@ -1,89 +1,41 @@
 """Checkpoints: whole or refused; a run that was killed anywhere ends with the bits of one left alone."""
 
-import contextlib
-import csv
 import json
-import random
 import re
 import shutil
-import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
-import yaml
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from genmed.engine import checkpoint_store
 from genmed.engine.checkpoint import (
     Checkpoint,
-    CheckpointStore,
     check_checkpoint,
     describe_checkpoint,
     list_checkpoints,
-    read_progress,
     restore_checkpoint,
 )
+from genmed.engine.checkpoint_store import CheckpointStore, Retention
 from genmed.engine.evaluation import Evaluation
 from genmed.engine.learner import Learner, build_learner, fingerprint_learner
 from genmed.engine.progress import Progress
 from genmed.engine.task import Task
-from genmed.ground.errors import RecordError
+from genmed.ground.errors import RecordError, StorageError, TraceError
 from genmed.ground.files import temporary_beside
-from genmed.ground.fingerprints import digest_file, digest_json
-from tests.harness import Genmed
+from genmed.ground.fingerprints import digest_file
+from tests.harness import edit_document
 from tests.test_step import Lines, make_task, train
 
 Arguments = Callable[..., list[object]]
 IDENTITY = {"config": "sha256:c", "data": "sha256:d", "code": "sha256:e"}
 STEPS_PER_EPOCH = 7  # of `tiny`
-
-FRAGILE = """
-import os
-import signal
-import sys
-from torch import nn
-
-EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree"}
-
-
-def build(num_classes):
-    model = nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.2),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes),
-    )
-    counted = {"passes": 0, "events": 0}
-
-    def count(what):
-        counted[what] += 1
-        if counted[what] == int(os.environ.get(f"GENMED_TEST_{what.upper()}", -1)):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def before_pass(module, inputs):
-        if module.training:
-            count("passes")
-        if counted["events"]:
-            count("events")
-
-    def before_file(event, arguments):
-        if event not in EVENTS:
-            return
-        if file and any(file in str(argument) for argument in arguments):
-            os.kill(os.getpid(), signal.SIGKILL)
-        if counted["events"] or str(arguments[0]).endswith("trace.jsonl"):
-            count("events")
-
-    model.register_forward_pre_hook(before_pass)
-    file = os.environ.get("GENMED_TEST_FILE")
-    if file or "GENMED_TEST_EVENTS" in os.environ:
-        sys.addaudithook(before_file)
-    return model
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +57,7 @@ class Saved(NamedTuple):
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     folder = tmp_path_factory.mktemp("saved")
     task = make_task(folder, {"compute.precision": "fp16"})
-    store = CheckpointStore(folder / "checkpoints", IDENTITY, keep=1, every_epochs=None)
+    store = CheckpointStore(folder / "checkpoints", IDENTITY)
     train(task, store, build_learner(task), Progress(), stop_after=6)
     return Saved(task, list_checkpoints(folder / "checkpoints")[-1])
 
@@ -123,9 +75,11 @@ def restore(task: Task, folder: Path) -> tuple[Learner, Progress]:
 
 def sign_anew(folder: Path) -> None:
     """Makes the manifest's digests those of the files, so that nothing but the content is wrong."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"] = {name: digest_file(folder / name) for name in manifest["files"]}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    def digest_again(manifest: dict[str, Any]) -> None:
+        manifest["files"] = {name: digest_file(folder / name) for name in manifest["files"]}
+
+    edit_document(folder / "manifest.json", digest_again)
     assert check_checkpoint(folder) == []
 
 
@@ -148,7 +102,7 @@ def test_checkpoint_is_a_folder_of_safetensors_and_json_under_a_manifest(saved: 
     names = {path.name for path in saved.folder.iterdir()}
     assert names == {"model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"}
     manifest = json.loads((saved.folder / "manifest.json").read_text())
-    assert list(manifest) == ["schema", "state", "files"]
+    assert list(manifest) == ["schema", "state", "files", "seal"]
     assert manifest["schema"] == 1
     assert manifest["files"] == {name: digest_file(saved.folder / name) for name in names - {"manifest.json"}}
     assert check_checkpoint(saved.folder) == []
@@ -172,10 +126,11 @@ def test_checkpoint_holds_all_of_the_state(saved: Saved) -> None:
         f"{name}/{key}" for name, _ in learner.model.named_parameters() for key in ("exp_avg", "exp_avg_sq", "step")
     }
     state = json.loads((saved.folder / "state.json").read_text())
-    assert list(state) == ["progress", "scaler", "identity"]
+    assert list(state) == ["progress", "scaler", "identity", "trace"]
     assert state["progress"].keys() == Progress.__dataclass_fields__.keys()
     assert state["scaler"].keys() == learner.scaler_state().keys() == torch.amp.GradScaler("cpu").state_dict().keys()
     assert state["identity"] == IDENTITY
+    assert state["trace"] == {"step": 6, "chain": None}
     assert (progress.step, progress.epoch, progress.step_in_epoch, progress.epoch_over) == (6, 2, 2, False)
     assert progress.best_epoch == 1
     assert fingerprint_learner(learner, progress) == describe_checkpoint(saved.folder).state
@@ -330,19 +285,17 @@ def test_flipped_bit_and_missing_file_are_named(damaged: Path, name: str) -> Non
     assert check_checkpoint(damaged) == [f"{damaged / name} is missing"]
 
 
-def test_any_flipped_bit_of_the_manifest_is_found_or_harmless(saved: Saved, damaged: Path) -> None:
-    """It is found by itself, or by the restore; spaces between its words may be others."""
-    whole = (damaged / "manifest.json").read_bytes()
-    states = {fingerprint_learner(*restore(saved.task, damaged))}
+def test_any_flipped_bit_and_any_cut_of_the_manifest_is_found(damaged: Path) -> None:
+    path = damaged / "manifest.json"
+    whole = path.read_bytes()
     for position in range(len(whole)):
         content = bytearray(whole)
         content[position] ^= 1 << position % 8
-        (damaged / "manifest.json").write_bytes(content)
-        with contextlib.suppress(RecordError):
-            states.add(fingerprint_learner(*restore(saved.task, damaged)))
-    assert len(states) == 1
-    (damaged / "manifest.json").unlink()
-    assert check_checkpoint(damaged) == [f"{damaged / 'manifest.json'} is missing"]
+        for broken in (content, whole[:position]):
+            path.write_bytes(broken)
+            assert check_checkpoint(damaged) == [f"{path} is damaged: it fails its seal"]
+    path.unlink()
+    assert check_checkpoint(damaged) == [f"{path} is missing"]
 
 
 def names(folder: Path) -> list[str]:
@@ -350,17 +303,17 @@ def names(folder: Path) -> list[str]:
 
 
 def run_epochs(
-    folder: Path, epochs: int, figures: list[float], monkeypatch: pytest.MonkeyPatch, **kept: Any
+    folder: Path, figures: list[float], monkeypatch: pytest.MonkeyPatch, retention: Retention, **kept: Any
 ) -> list[str]:
-    """The checkpoints left by a training whose validations give these figures."""
+    """The checkpoints left by a training of 4 steps an epoch whose validations give these figures."""
     coming = iter(figures)
     monkeypatch.setattr(
         "genmed.engine.loop.evaluate",
         lambda *_: Evaluation(np.zeros((0, 0), np.float32), {"val_auroc_macro": next(coming)}),
     )
-    steps = {"checkpoints.every_steps": kept.pop("every_steps")} if "every_steps" in kept else {}
-    task = make_task(folder, {"training.epochs": epochs, **steps})
-    store = CheckpointStore(folder / "checkpoints", IDENTITY, **{"keep": 1, "every_epochs": None, **kept})
+    settings = {f"checkpoints.{name}": value for name, value in kept.items()}
+    task = make_task(folder, {"training.epochs": len(figures), **settings})
+    store = CheckpointStore(folder / "checkpoints", IDENTITY, retention)
     train(task, store, build_learner(task), Progress())
     return names(folder / "checkpoints")
 
@@ -369,56 +322,187 @@ def ends(*epochs: int) -> list[str]:
     return [f"step-{4 * epoch:07d}-epoch-{epoch:04d}-end" for epoch in epochs]
 
 
+def within(epoch: int, step: int) -> str:
+    return f"step-{step:07d}-epoch-{epoch:04d}"
+
+
+RISING, EARLY = [0.1, 0.2, 0.3, 0.4, 0.5], [0.5, 0.9, 0.3, 0.4, 0.5]
+
+
 @pytest.mark.parametrize(
-    ("kept", "figures", "expected"),
+    ("retention", "written", "figures", "expected"),
     [
-        ({"keep": 1}, [0.1, 0.2, 0.3, 0.4, 0.5], ends(5)),
-        ({"keep": 1}, [0.5, 0.9, 0.3, 0.4, 0.5], ends(2, 5)),
-        ({"keep": 2}, [0.5, 0.9, 0.3, 0.4, 0.5], ends(2, 4, 5)),
-        ({"keep": 9}, [0.5, 0.9, 0.3, 0.4, 0.5], ends(1, 2, 3, 4, 5)),
-        ({"keep": 1, "every_epochs": 2}, [0.9, 0.2, 0.3, 0.4, 0.5], ends(1, 2, 4, 5)),
-        ({"keep": 1, "every_epochs": 2, "every_steps": 3}, [0.9, 0.2, 0.3, 0.4, 0.5], ends(1, 2, 4, 5)),
-        ({"keep": 1, "every_steps": 3}, [0.5, 0.9, 0.3, 0.4, 0.5], ends(2, 5)),
-        ({"keep": 2, "every_steps": 3}, [0.5, 0.9, 0.3, 0.4, 0.5], [*ends(2), "step-0000018-epoch-0005", *ends(5)]),
-        ({"keep": 3, "every_steps": 3}, [0.5, 0.9, 0.3, 0.4, 0.5], [*ends(2, 4), "step-0000018-epoch-0005", *ends(5)]),
+        (Retention(), {}, RISING, ends(5)),
+        (Retention(), {}, EARLY, ends(2, 5)),
+        (Retention(2), {}, EARLY, ends(2, 4, 5)),
+        (Retention(9), {}, EARLY, ends(1, 2, 3, 4, 5)),
+        (Retention(every_epochs=2), {}, [0.9, 0.2, 0.3, 0.4, 0.5], ends(1, 2, 4, 5)),
+        (Retention(every_epochs=2), {"every_steps": 3}, [0.9, 0.2, 0.3, 0.4, 0.5], ends(1, 2, 4, 5)),
+        (Retention(), {"every_steps": 3}, EARLY, ends(2, 5)),
+        (Retention(2), {"every_steps": 3}, EARLY, [*ends(2), within(5, 18), *ends(5)]),
+        (Retention(3), {"every_steps": 3}, EARLY, [*ends(2, 4), within(5, 18), *ends(5)]),
+        (
+            Retention(every_steps=6),
+            {"keep_every_steps": 6},
+            EARLY,
+            [within(2, 6), *ends(2, 3), within(5, 18), *ends(5)],
+        ),
+        (Retention(first_step=4), {}, RISING, ends(1, 5)),
+        (Retention(), {"every_minutes": 1e-9}, RISING, ends(5)),
+        (Retention(99), {"every_minutes": 1e9}, RISING, ends(1, 2, 3, 4, 5)),
     ],
     ids=str,
 )
 def test_best_and_newest_and_chosen_checkpoints_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: dict[str, Any], figures: list[float], expected: list[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    retention: Retention,
+    written: dict[str, Any],
+    figures: list[float],
+    expected: list[str],
 ) -> None:
-    assert run_epochs(tmp_path, 5, figures, monkeypatch, **kept) == expected
+    assert run_epochs(tmp_path, figures, monkeypatch, retention, **written) == expected
+
+
+def test_checkpoint_is_written_when_the_last_is_old_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless one is being written, so some may be left out."""
+    found = run_epochs(tmp_path, RISING, monkeypatch, Retention(99), every_minutes=1e-9)
+    assert set(ends(1, 2, 3, 4, 5)) < set(found)
 
 
 def test_trace_is_on_the_disk_before_a_checkpoint_counts_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    save = CheckpointStore.save
+    write = checkpoint_store.write_checkpoint
 
-    def watched(store: CheckpointStore, *arguments: Any) -> Checkpoint:
-        calls.append("save")
-        return save(store, *arguments)
+    def watched(*arguments: Any) -> Checkpoint:
+        calls.append("write")
+        return write(*arguments)
 
-    monkeypatch.setattr(CheckpointStore, "save", watched)
+    monkeypatch.setattr(checkpoint_store, "write_checkpoint", watched)
     monkeypatch.setattr(Lines, "sync", lambda lines: calls.append("sync"))
     task = make_task(tmp_path, {"checkpoints.every_steps": 3, "training.epochs": 2})
-    store = CheckpointStore(tmp_path / "checkpoints", IDENTITY, keep=1, every_epochs=None)
-    train(task, store, build_learner(task), Progress())
-    assert calls == ["sync", "save"] * 4
+    train(task, CheckpointStore(tmp_path / "checkpoints", IDENTITY), build_learner(task), Progress())
+    assert calls == ["sync", "write"] * 4
 
 
-def test_newest_whole_names_what_is_broken_in_newer_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_epochs(tmp_path, 3, [0.1, 0.2, 0.3], monkeypatch, keep=3)
+class Held:
+    """Holds the writing of checkpoints up until it is let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.let_go = threading.Event()
+        write = checkpoint_store.write_checkpoint
+
+        def held(*arguments: Any) -> Checkpoint:
+            assert self.let_go.wait(60)
+            return write(*arguments)
+
+        monkeypatch.setattr(checkpoint_store, "write_checkpoint", held)
+
+
+def test_state_is_that_of_the_save_though_the_learner_went_on_while_it_was_written(
+    saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch)
+    learner, progress = restore(saved.task, saved.folder)
+    state = describe_checkpoint(saved.folder).state
+    with CheckpointStore(tmp_path / "checkpoints", IDENTITY) as store:
+        store.save(learner, progress, state)
+        assert store.busy
+        progress.step += 1
+        with torch.no_grad():
+            for tensor in [*learner.weights().values(), *learner.optimizer_tensors().values()]:
+                tensor.add_(1)
+        held.let_go.set()
+    folder = tmp_path / "checkpoints" / saved.folder.name
+    for name in ("model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"):
+        assert (folder / name).read_bytes() == (saved.folder / name).read_bytes()
+
+
+def test_save_waits_for_the_one_before(saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Held(monkeypatch)
+    learner, progress = restore(saved.task, saved.folder)
+    store = CheckpointStore(tmp_path / "checkpoints", IDENTITY, Retention(newest=2))
+    with store:
+        store.save(learner, progress, "first")
+        threading.Timer(0.2, held.let_go.set).start()
+        progress.step += 1
+        store.save(learner, progress, "second")
+        assert held.let_go.is_set()
+        assert names(tmp_path / "checkpoints")[0] == within(2, 6)
+    assert names(tmp_path / "checkpoints") == [within(2, 6), within(2, 7)]
+
+
+@pytest.mark.parametrize("asked", ["check", "wait", "save", "exit"])
+def test_writing_that_failed_is_told_at_the_next_chance(
+    saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise StorageError("no disk space")
+
+    monkeypatch.setattr(checkpoint_store, "write_checkpoint", fail)
+    learner, progress = restore(saved.task, saved.folder)
+    store = CheckpointStore(tmp_path / "checkpoints", IDENTITY)
+    store.save(learner, progress, "state")
+    while store.busy:
+        time.sleep(0.001)
+    ask = {
+        "check": store.check,
+        "wait": store.wait,
+        "save": lambda: store.save(learner, progress, "state"),
+        "exit": lambda: store.__exit__(None, None, None),
+    }
+    with pytest.raises(StorageError, match="no disk space"):
+        ask[asked]()
+
+
+def test_training_stops_when_a_checkpoint_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        raise StorageError("no disk space")
+
+    task = make_task(tmp_path, {"checkpoints.every_steps": 1, "training.epochs": 500})
+    monkeypatch.setattr(checkpoint_store, "write_checkpoint", fail)
+    with pytest.raises(StorageError, match="no disk space"):
+        train(task, CheckpointStore(tmp_path / "checkpoints", IDENTITY), build_learner(task), Progress())
+
+
+def test_whole_checkpoints_are_listed_newest_first_and_what_is_broken_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_epochs(tmp_path, [0.1, 0.2, 0.3], monkeypatch, Retention(3))
     folder = tmp_path / "checkpoints"
-    store = CheckpointStore(folder, IDENTITY, keep=3, every_epochs=None)
+    store = CheckpointStore(folder, IDENTITY, Retention(3))
     for count, epoch in enumerate((3, 2, 1)):
-        newest, broken = store.newest_whole()
-        assert newest is not None
-        assert (newest.epoch, len(broken)) == (epoch, count)
+        whole, broken = store.list_whole()
+        assert ([checkpoint.epoch for checkpoint in whole], len(broken)) == ([*range(epoch, 0, -1)], count)
         path = folder / ends(epoch)[0] / "state.json"
         path.write_bytes(path.read_bytes() + b" ")
-    newest, broken = store.newest_whole()
-    assert newest is None
+    whole, broken = store.list_whole()
+    assert whole == []
     assert broken == [f"{folder / ends(epoch)[0] / 'state.json'} fails its digest" for epoch in (3, 2, 1)]
+
+
+def test_broken_checkpoints_are_removed_when_a_whole_one_is_safe(
+    saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_epochs(tmp_path, [0.1, 0.2, 0.3], monkeypatch, Retention(3))
+    folder = tmp_path / "checkpoints"
+    (folder / ends(2)[0] / "model.safetensors").write_bytes(b"half")
+    learner, progress = restore(saved.task, saved.folder)
+    progress.step = 13
+    with CheckpointStore(folder, IDENTITY, Retention(3)) as store:
+        store.save(learner, progress, "state")
+    assert names(folder) == [*ends(1, 3), within(2, 13)]
+
+
+def test_checkpoints_of_later_steps_stay_until_they_are_reached(
+    saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_epochs(tmp_path, [0.1, 0.2, 0.3], monkeypatch, Retention(3))
+    folder = tmp_path / "checkpoints"
+    learner, progress = restore(saved.task, saved.folder)
+    with CheckpointStore(folder, IDENTITY) as store:
+        store.save(learner, progress, "state")
+    assert names(folder) == [*ends(1), within(2, 6), *ends(2, 3)]  # the best is of epoch 1
 
 
 def test_what_a_killed_writer_left_is_swept(saved: Saved, tmp_path: Path) -> None:
@@ -426,7 +510,7 @@ def test_what_a_killed_writer_left_is_swept(saved: Saved, tmp_path: Path) -> Non
     left = tmp_path / re.sub(r"-\d+-step", "-4194305-step", own)
     left.mkdir()
     (left / "model.safetensors").write_bytes(b"half")
-    CheckpointStore(tmp_path, IDENTITY, keep=1, every_epochs=None)
+    CheckpointStore(tmp_path, IDENTITY)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -434,10 +518,23 @@ def test_broken_checkpoint_of_the_same_step_is_replaced(saved: Saved, tmp_path: 
     folder = Path(shutil.copytree(saved.folder, tmp_path / "checkpoints" / saved.folder.name))
     (folder / "model.safetensors").write_bytes(b"half")
     learner, progress = restore(saved.task, saved.folder)
-    store = CheckpointStore(tmp_path / "checkpoints", IDENTITY, keep=1, every_epochs=None)
-    state = describe_checkpoint(saved.folder).state
-    assert store.save(learner, progress, state).sha256 == digest_file(saved.folder / "manifest.json")
+    with CheckpointStore(tmp_path / "checkpoints", IDENTITY) as store:
+        store.save(learner, progress, describe_checkpoint(saved.folder).state)
+    assert (folder / "manifest.json").read_bytes() == (saved.folder / "manifest.json").read_bytes()
     assert check_checkpoint(folder) == []
+
+
+def test_other_state_than_the_one_already_saved_for_this_step_is_not_passed_over(saved: Saved, tmp_path: Path) -> None:
+    """Without a trace nothing else would tell that a step computed again has another result."""
+    shutil.copytree(saved.folder, tmp_path / "checkpoints" / saved.folder.name)
+    learner, progress = restore(saved.task, saved.folder)
+    with torch.no_grad():
+        next(iter(learner.trained.values())).add_(1)
+    store = CheckpointStore(tmp_path / "checkpoints", IDENTITY)
+    store.save(learner, progress, fingerprint_learner(learner, progress))
+    with pytest.raises(TraceError, match=r"step 6 \(epoch 2\), computed again, has another state than .*step-0000006"):
+        store.wait()
+    assert check_checkpoint(tmp_path / "checkpoints" / saved.folder.name) == []
 
 
 def test_progress_is_written_and_read_exactly(tmp_path: Path) -> None:
@@ -447,269 +544,3 @@ def test_progress_is_written_and_read_exactly(tmp_path: Path) -> None:
     for value in (None, 0.0, -0.0, 1.0):
         one = Progress(best_value=value)
         assert Progress.from_json(one.to_json()) == one
-
-
-class Pair(NamedTuple):
-    """The same training left alone, and killed in step 12 with checkpoints of steps 7 and 9."""
-
-    whole: Genmed
-    killed: Genmed
-    command: list[object]
-
-
-@pytest.fixture(scope="module")
-def pair(
-    server: ForkServerContext, image_cache: Path, tiny: Arguments, tmp_path_factory: pytest.TempPathFactory
-) -> Pair:
-    folder = tmp_path_factory.mktemp("pair")
-    (folder / "fragile.py").write_text(FRAGILE)
-    keep = ("--set", "checkpoints.every_steps=3", "--set", "checkpoints.keep=2")
-    command = tiny("--model", f"{folder / 'fragile.py'}:build", "--epochs", 3, *keep)
-    found = []
-    for name in ("whole", "killed"):
-        (folder / name).mkdir()
-        found.append(Genmed(server, folder / name, image_cache))
-    whole = found[0](*command)
-    assert whole.code == 0, whole.err
-    assert found[1](*command, GENMED_TEST_PASSES="13").code == -signal.SIGKILL
-    assert names(found[1].run_folder() / "checkpoints") == ["step-0000007-epoch-0001-end", "step-0000009-epoch-0002"]
-    return Pair(found[0], found[1], command)
-
-
-@pytest.fixture
-def killed(pair: Pair, genmed: Genmed) -> Genmed:
-    """A copy of the killed run."""
-    shutil.copytree(pair.killed.root, genmed.root, dirs_exist_ok=True)
-    return genmed
-
-
-def read_metrics(folder: Path) -> list[dict[str, str]]:
-    """Without what a machine's speed and memory make of it."""
-    with open(folder / "metrics.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{k: v for k, v in row.items() if k not in ("images_per_second", "peak_memory_mib")} for row in rows]
-
-
-def assert_same_run(found: Genmed, expected: Genmed) -> None:
-    one, other = found.run_folder(), expected.run_folder()
-    for name in ("trace.jsonl", "predictions.csv", "data-images.csv"):
-        assert (one / name).read_bytes() == (other / name).read_bytes(), name
-    assert read_metrics(one) == read_metrics(other)
-    documents = [json.loads((folder / "run.json").read_text()) for folder in (one, other)]
-    for key in ("status", "fingerprint", "trace_digest", "metrics", "best_epoch", "epochs_done", "steps_done", "error"):
-        assert documents[0][key] == documents[1][key], key
-    kept = [
-        {
-            path.name: (digest_file(path / "model.safetensors"), read_progress(path))
-            for path in list_checkpoints(folder / "checkpoints")
-        }
-        for folder in (one, other)
-    ]
-    assert kept[0] == kept[1]
-
-
-def snapshot(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): digest_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 16
-    path.write_bytes(content)
-
-
-def test_killed_run_resumes_from_its_newest_checkpoint(pair: Pair, killed: Genmed) -> None:
-    result = killed("resume", "latest", "--json")
-    assert result.code == 0, result.err
-    assert "resuming" in result.err
-    assert "epoch 2/3, step 3/7" in result.err
-    assert_same_run(killed, pair.whole)
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
-def test_damaged_newest_checkpoint_is_named_and_the_one_before_is_taken(pair: Pair, killed: Genmed, name: str) -> None:
-    newest = list_checkpoints(killed.run_folder() / "checkpoints")[-1]
-    if name == "manifest.json":
-        (newest / name).write_text("{")
-    else:
-        flip(newest / name)
-    result = killed("resume", "latest", "--json")
-    assert result.code == 0, result.err
-    assert f"{newest / name}" in result.err
-    assert "an earlier checkpoint is taken" in result.err
-    assert "epoch 2/3, step 1/7" in result.err
-    assert_same_run(killed, pair.whole)
-
-
-def test_no_whole_checkpoint_left_is_an_error_and_no_fresh_start(killed: Genmed) -> None:
-    for folder in list_checkpoints(killed.run_folder() / "checkpoints"):
-        flip(folder / "model.safetensors")
-    before = snapshot(killed.run_folder())
-    result = killed("resume", "latest", "--json")
-    assert result.code == 2
-    assert result.json["error"]["kind"] == "RecordError"
-    assert "has no whole checkpoint left" in result.json["error"]["message"]
-    assert result.err.count("fails its digest") == 2
-    assert snapshot(killed.run_folder()) == before
-    assert killed("list", "--json").json[0]["status"] == "interrupted"
-
-
-def test_checkpoints_that_were_removed_are_an_error_and_no_fresh_start(killed: Genmed) -> None:
-    document = killed.run_folder() / "run.json"
-    assert json.loads(document.read_text())["epochs_done"] == 1
-    document.write_text(document.read_text().replace('"epochs_done": 1', '"epochs_done": 2'))
-    shutil.rmtree(killed.run_folder() / "checkpoints")
-    assert killed("resume", "latest", "--json").code == 2
-
-
-def test_run_killed_before_its_first_checkpoint_starts_from_the_beginning(pair: Pair, genmed: Genmed) -> None:
-    assert genmed(*pair.command, GENMED_TEST_PASSES="4").code == -signal.SIGKILL
-    assert names(genmed.run_folder() / "checkpoints") == []
-    result = genmed("resume", "latest", "--json")
-    assert result.code == 0, result.err
-    assert "epoch 1/3, step 1/7" in result.err
-    assert_same_run(genmed, pair.whole)
-
-
-def test_run_killed_five_times_anywhere_ends_with_the_bits_of_one_left_alone(pair: Pair, genmed: Genmed) -> None:
-    """Moments are counted in passes and in files touched since the trace was opened: in a step, in a save, between."""
-    draw = random.Random(5).randint
-    result = genmed(*pair.command, GENMED_TEST_EVENTS=str(draw(2, 100)))
-    for _ in range(4):
-        assert result.code == -signal.SIGKILL, result.err
-        assert genmed("list", "--json").json[0]["status"] == "interrupted"
-        result = genmed("resume", "latest", "--json", GENMED_TEST_EVENTS=str(draw(2, 100)))
-    assert result.code == -signal.SIGKILL, result.err
-    result = genmed("resume", "latest", "--json")
-    assert result.code == 0, result.err
-    assert_same_run(genmed, pair.whole)
-
-
-@pytest.mark.parametrize("file", ["step-0000014-epoch-0002-end", "metrics.csv", "predictions.csv"])
-def test_run_killed_as_it_touches_a_file_ends_with_the_bits_of_one_left_alone(
-    pair: Pair, killed: Genmed, file: str
-) -> None:
-    assert killed("resume", "latest", "--json", GENMED_TEST_FILE=file).code == -signal.SIGKILL
-    result = killed("resume", "latest", "--json")
-    assert result.code == 0, result.err
-    assert_same_run(killed, pair.whole)
-
-
-def test_resumed_run_leaves_no_temporaries_of_the_killed_one(killed: Genmed) -> None:
-    folder = killed.run_folder()
-    for pattern in ("{}-run.json", "{}-metrics.csv"):
-        name = temporary_name(folder, pattern)
-        (folder / name).write_text("half")
-    assert killed("resume", "latest", "--json").code == 0
-    assert [path.name for path in folder.rglob(".tmp-*")] == []
-
-
-def temporary_name(folder: Path, pattern: str) -> str:
-    """As a writer that is dead by now would have named it."""
-    prefix = temporary_beside(folder / "x").name.rpartition("-")[0].rpartition("-")[0]
-    return pattern.format(f"{prefix}-4194305")
-
-
-def test_step_computed_again_must_be_the_recorded_one(killed: Genmed) -> None:
-    folder = killed.run_folder()
-    lines = [json.loads(line) for line in (folder / "trace.jsonl").read_text().splitlines()]
-    lines[10]["param"] = lines[9]["param"]
-    chain = digest_json(lines[0])
-    for line in lines[1:]:
-        del line["chain"]
-        chain = digest_json([chain, line])
-        line["chain"] = chain
-    (folder / "trace.jsonl").write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
-    before = snapshot(folder)
-    result = killed("resume", "latest", "--json")
-    assert result.code == 1
-    assert result.json["error"]["kind"] == "TraceError"
-    message = "step 10 (epoch 2), computed again, has another param than recorded"
-    assert result.json["error"]["message"] == message
-    assert killed("list", "--json").json[0]["status"] == "failed"
-    changed = {name for name, digest in snapshot(folder).items() if digest != before.get(name)}
-    assert changed <= {"run.json", "train.log", "metrics.csv"}
-
-
-def test_run_that_lives_is_not_resumed(pair: Pair, genmed: Genmed) -> None:
-    command = genmed.start(*pair.command, "--epochs", 5000)
-    try:
-        wait_for(lambda: any(genmed.root.glob("runs/*/checkpoints/*/manifest.json")))
-        result = genmed("resume", "latest", "--json")
-        assert result.code == 2
-        assert result.json["error"]["kind"] == "RequestError"
-        assert f"is running now, as process {command.pid}" in result.json["error"]["message"]
-        assert genmed("list", "--json").json[0]["status"] == "running"
-        assert command.running
-    finally:
-        command.send(signal.SIGKILL)
-        command.wait()
-    assert genmed("list", "--json").json[0]["status"] == "interrupted"
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
-
-
-def edit_seed(genmed: Genmed, tmp_path: Path) -> tuple[object, ...]:
-    path = genmed.run_folder() / "config.yaml"
-    path.write_text(re.sub(r"^seed: 42", "seed: 43", path.read_text(), flags=re.M))
-    return ()
-
-
-def edit_pixel(genmed: Genmed, tmp_path: Path) -> tuple[object, ...]:
-    config = yaml.safe_load((genmed.run_folder() / "config.yaml").read_text())
-    shutil.copytree(config["data"]["root"], tmp_path / "data")
-    path = tmp_path / "data" / "images" / "00000001_000.png"
-    with Image.open(path) as image:
-        pixels = np.array(image)
-    pixels[3, 4] ^= 1
-    Image.fromarray(pixels).save(path)
-    return "--data-root", tmp_path / "data"
-
-
-def edit_package(genmed: Genmed, tmp_path: Path) -> tuple[object, ...]:
-    path = genmed.run_folder() / "environment.json"
-    document = json.loads(path.read_text())
-    document["packages"]["torchvision"] = "0.1.2"
-    path.write_text(json.dumps(document))
-    return ()
-
-
-def edit_model(genmed: Genmed, tmp_path: Path) -> tuple[object, ...]:
-    (tmp_path / "fragile.py").write_text(FRAGILE + "# changed\n")
-    path = genmed.run_folder() / "config.yaml"
-    path.write_text(re.sub(r"name: \S+fragile.py:build", f"name: {tmp_path}/fragile.py:build", path.read_text()))
-    return ()
-
-
-CHANGED: dict[str, tuple[Callable[[Genmed, Path], tuple[object, ...]], str, str]] = {
-    "seed": (
-        edit_seed,
-        "RecordError",
-        r"config.yaml was edited: its fingerprint is sha256:\w+, recorded is sha256:\w+",
-    ),
-    "pixel": (edit_pixel, "EnvironmentMismatch", r"pixels of 00000001_000.png was xxh3-128:\w+, is xxh3-128:\w+"),
-    "package": (edit_package, "EnvironmentMismatch", r"packages.torchvision was 0.1.2, is \d+\.\d+"),
-    "code": (edit_model, "EnvironmentMismatch", r"code was sha256:\w+, is sha256:\w+"),
-}
-
-
-@pytest.mark.parametrize(("edit", "kind", "message"), CHANGED.values(), ids=CHANGED)
-def test_run_whose_surroundings_changed_is_not_resumed(
-    killed: Genmed,
-    tmp_path: Path,
-    edit: Callable[[Genmed, Path], tuple[object, ...]],
-    kind: str,
-    message: str,
-) -> None:
-    more = edit(killed, tmp_path)
-    before = snapshot(killed.run_folder())
-    result = killed("resume", "latest", "--json", *more)
-    assert result.code == 2, result.err
-    assert result.json["error"]["kind"] == kind
-    assert re.search(message, result.json["error"]["message"]), result.json["error"]["message"]
-    assert snapshot(killed.run_folder()) == before

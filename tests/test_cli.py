@@ -24,12 +24,12 @@ import pytest
 
 import genmed.seed
 from genmed.ground.fingerprints import digest_file, digest_json
-from tests.harness import TINY_MODEL, Genmed, Result, _own_environment, _run_command
+from tests.harness import TINY_MODEL, Genmed, Result, _own_environment, _run_command, edit_document
 
 Arguments = Callable[..., list[object]]
 RUN = (
     "schema id name status path seed dataset model device epochs_done steps_done metrics fingerprint trace_digest"
-    " checkpoints"
+    " checkpoints parent accepted"
 ).split()
 VERIFY = "schema verdict run steps_compared steps_total first_divergence cause metrics".split()
 LIST = "id name status path seed dataset model device epochs_done steps_done fingerprint trace_digest".split()
@@ -57,12 +57,6 @@ def edited(server: ForkServerContext, trained: Genmed, tmp_path: Path) -> Genmed
     return prepared
 
 
-def edit(path: Path, change: Callable[[Any], Any]) -> None:
-    document = json.loads(path.read_text())
-    change(document)
-    path.write_text(json.dumps(document))
-
-
 def forge_gradient(run: Path, step: int) -> None:
     """Another gradient in the trace, every digest put right."""
     header, *lines = [json.loads(line) for line in (run / "trace.jsonl").read_text().splitlines()]
@@ -73,7 +67,7 @@ def forge_gradient(run: Path, step: int) -> None:
         chain = line["chain"] = digest_json([chain, line])
     texts = [json.dumps(line, separators=(",", ":")) for line in (header, *lines)]
     (run / "trace.jsonl").write_text("\n".join(texts) + "\n")
-    edit(run / "run.json", lambda document: document.update(trace_digest=digest_file(run / "trace.jsonl")))
+    edit_document(run / "run.json", lambda document: document.update(trace_digest=digest_file(run / "trace.jsonl")))
 
 
 # JSON
@@ -131,7 +125,7 @@ def test_env_of_a_run_adds_how_it_differs(edited: Genmed) -> None:
     same = edited("env", "latest", "--json")
     assert same.json["differences"] == []
     assert same.json["determinism"]["PYTHONHASHSEED"] == "42"
-    edit(edited.run_folder() / "environment.json", lambda document: document["packages"].update(torch="1.0"))
+    edit_document(edited.run_folder() / "environment.json", lambda document: document["packages"].update(torch="1.0"))
     other = edited("env", "latest", "--json").json["differences"]
     assert other == [
         {

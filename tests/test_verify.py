@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from genmed.ground.fingerprints import digest_file, digest_json
-from tests.harness import Genmed, Result
+from genmed.ground.sealed import open_line
+from tests.harness import Genmed, Result, edit_document
 from tests.test_step import NETWORK
 
 Arguments = Callable[..., list[object]]
@@ -51,15 +52,9 @@ def data(nih: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(nih, tmp_path / "data"))
 
 
-def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    document = json.loads(path.read_text())
-    change(document)
-    path.write_text(json.dumps(document, indent=2))
-
-
 def assert_kept(genmed: Genmed, result: Result) -> None:
     """The report stands in the run's folder and in the registry, with its time."""
-    line = json.loads((genmed.run_folder() / "verifications.jsonl").read_text().splitlines()[-1])
+    line = open_line((genmed.run_folder() / "verifications.jsonl").read_bytes().splitlines(keepends=True)[-1], "last")
     created = line.pop("created")
     assert line == result.json
     with sqlite3.connect(genmed.root / "registry.db") as connection:
@@ -147,7 +142,7 @@ def test_forward_pass_that_reads_the_clock_diverges_and_stops_at_once(
     assert any(entry["difference"] for entry in full.json["metrics"])
     assert [e["found"] is None for e in full.json["metrics"]] == [e["recorded"] is None for e in full.json["metrics"]]
 
-    edit_json(genmed.run_folder() / "environment.json", lambda document: document["packages"].update(torch="1.0"))
+    edit_document(genmed.run_folder() / "environment.json", lambda document: document["packages"].update(torch="1.0"))
     elsewhere = genmed("verify", "latest", "--json")
     assert elsewhere.code == 1
     assert (elsewhere.json["verdict"], elsewhere.json["steps_compared"]) == ("diverged", 14)
@@ -167,7 +162,7 @@ def test_difference_in_the_middle_is_found_at_its_step(finished: Genmed, tmp_pat
         chain = digest_json([chain, line])
         line["chain"] = chain
     path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
-    edit_json(finished.run_folder() / "run.json", lambda document: document.update(trace_digest=digest_file(path)))
+    edit_document(finished.run_folder() / "run.json", lambda document: document.update(trace_digest=digest_file(path)))
     result = finished("verify", "latest", "--json")
     assert result.code == 1
     assert result.json["first_divergence"] == {"step": 10, "epoch": 2, "field": "buffer", "module": None}
@@ -175,7 +170,7 @@ def test_difference_in_the_middle_is_found_at_its_step(finished: Genmed, tmp_pat
 
 
 def test_recorded_metric_that_does_not_come_again_is_a_divergence(finished: Genmed) -> None:
-    edit_json(
+    edit_document(
         finished.run_folder() / "run.json",
         lambda document: document["metrics"].update(test_loss=document["metrics"]["test_loss"] + 0.25),
     )
@@ -247,7 +242,9 @@ def test_record_of_the_images_that_was_edited_is_not_comparable(finished: Genmed
 
 
 def test_final_state_that_was_edited_is_not_comparable(finished: Genmed) -> None:
-    edit_json(finished.run_folder() / "run.json", lambda document: document.update(fingerprint="sha256:" + "0" * 64))
+    edit_document(
+        finished.run_folder() / "run.json", lambda document: document.update(fingerprint="sha256:" + "0" * 64)
+    )
     assert_not_comparable(finished, finished("verify", "latest", "--json"), "run.json")
 
 
@@ -373,7 +370,7 @@ def test_other_package_is_listed_and_the_run_compared_to_its_end(
 ) -> None:
     path = finished.run_folder() / "environment.json"
     version = json.loads(path.read_text())["packages"][package]
-    edit_json(path, lambda document: document["packages"].update({package: "0.1.2"}))
+    edit_document(path, lambda document: document["packages"].update({package: "0.1.2"}))
     result = finished("verify", "latest", "--json")
     assert result.code == 0, result.err
     report = result.json

@@ -31,8 +31,18 @@ def print_results(described: dict[str, Any]) -> None:
             ("epochs, steps", f"{described['epochs_done']}, {described['steps_done']}"),
             ("fingerprint", described["fingerprint"] or "-"),
             ("trace", described["trace_digest"] or "-"),
+            *([("continues", described["parent"])] if described["parent"] else []),
+            *(("accepted", describe_accepted(entry)) for entry in described["accepted"]),
         ]
     )
+
+
+def describe_accepted(entry: dict[str, Any]) -> str:
+    """`another environment from step 120 on: packages.torch was 2.10.0, is 2.11.0 and 3 more`."""
+    first = entry["changes"][0]
+    more = f" and {entry['count'] - 1} more" if entry["count"] > 1 else ""
+    changed = f"{first['what']} was {first['recorded']}, is {first['found']}"
+    return f"another {entry['what']} from step {entry['step']} on: {changed}{more}"
 
 
 def print_pairs(pairs: list[tuple[str, str]]) -> None:

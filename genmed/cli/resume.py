@@ -1,10 +1,41 @@
 """genmed resume"""
 
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
 from genmed.cli.options import DataRoot, Debug, Json, Root, RunReference, root_folder
 
 
+class Part(StrEnum):
+    """What may differ from the record."""
+
+    CODE = "code"
+    ENVIRONMENT = "environment"
+    DATA = "data"
+
+
+Accept = Annotated[
+    list[Part] | None,
+    typer.Option(help="Go on though this is not as recorded; marks the run for ever. Repeatable.", show_default=False),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Continue a finished run up to N epochs, as a new run linked to it.", show_default=False
+    ),
+]
+
+
 def command(
-    run: RunReference, data_root: DataRoot = None, root: Root = None, json: Json = False, debug: Debug = False
+    run: RunReference,
+    epochs: Epochs = None,
+    accept: Accept = None,
+    data_root: DataRoot = None,
+    root: Root = None,
+    json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Go on with a run that was broken off; it ends with the bits of a run left alone."""
     from genmed.ground.interpreter import restart
@@ -14,14 +45,19 @@ def command(
 
     folder = find_run(run, root_folder(root))
     document = folder.read()
-    if document.status != "completed":
+    if epochs is not None or document.status != "completed":
         restart(interpreter_variables(read_config(folder, document)))
 
     from genmed.cli.output import print_json
     from genmed.cli.results import print_results
     from genmed.cli.screen import open_screen
+    from genmed.workflows.extend import extend
     from genmed.workflows.resume import resume
 
     with open_screen() as screen:
-        described = describe_run(resume(folder, root_folder(root), screen, data_root))
+        if epochs is None:
+            folder = resume(folder, root_folder(root), screen, data_root=data_root, accept=accept or ())
+        else:
+            folder = extend(folder, root_folder(root), screen, epochs, data_root=data_root, accept=accept or ())
+        described = describe_run(folder)
     print_json(described) if json else print_results(described)

@@ -1,26 +1,24 @@
-"""Checkpoints: folders of safetensors and JSON, whole or absent, each file's digest in a manifest. No pickle."""
+"""A checkpoint: a folder of safetensors and JSON, whole or absent, each file's digest in a manifest. No pickle."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genmed.engine.learner import Learner, fingerprint_learner
 from genmed.engine.progress import Progress
-from genmed.ground.errors import RecordError
-from genmed.ground.files import (
-    storage_errors,
-    sweep_temporaries,
-    sync_folder,
-    temporary_beside,
-    write_bytes,
-    write_json,
-)
+from genmed.ground.errors import RecordError, TraceError
+from genmed.ground.files import remove_folder, storage_errors, sync_file, sync_folder, temporary_beside, write_json
 from genmed.ground.fingerprints import digest_file
+from genmed.ground.sealed import read_sealed, write_sealed
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +26,9 @@ if TYPE_CHECKING:
 SCHEMA = 1
 MANIFEST = "manifest.json"
 END = "-end"
+Identity = Mapping[str, str | None]
+"""What a state belongs to: fingerprints of config, data and code."""
+Tensors = dict[str, "torch.Tensor"]
 
 
 @dataclass(frozen=True)
@@ -47,45 +48,127 @@ class Checkpoint:
         """Relative to the run."""
         return f"{self.folder.parent.name}/{self.folder.name}"
 
+    def is_end_of(self, epoch: int) -> bool:
+        return self.epoch == epoch and self.folder.name.endswith(END)
 
-def save_checkpoint(
-    folder: Path,
-    learner: Learner,
-    progress: Progress,
-    state: str,
-    identity: Mapping[str, str | None],
-) -> Checkpoint:
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A state in memory, apart from the learner that goes on changing."""
+
+    model: Tensors
+    optimizer: Tensors
+    scaler: dict[str, Any]
+    progress: Progress
+    state: str
+    """State fingerprint."""
+    chain: str | None
+    """The trace's chain after the last step: where the state stands in it. None where no trace is kept."""
+
+    @property
+    def name(self) -> str:
+        """Of the folder that will hold it."""
+        progress = self.progress
+        return f"step-{progress.step:07d}-epoch-{progress.epoch:04d}{END if progress.epoch_over else ''}"
+
+
+class Memory:
+    """Room for one snapshot, kept from one to the next: the first touch of fresh memory costs more than the copy."""
+
+    def __init__(self) -> None:
+        self._model: Tensors = {}
+        self._optimizer: Tensors = {}
+
+    def take(self, learner: Learner, progress: Progress, state: str, chain: str | None) -> Snapshot:
+        """Copies the state; valid until the next one is taken."""
+        return Snapshot(
+            _copy(learner.weights(), self._model),
+            _copy(learner.optimizer_tensors(), self._optimizer),
+            learner.scaler_state(),
+            copy(progress),
+            state,
+            chain,
+        )
+
+
+def _copy(tensors: Mapping[str, torch.Tensor], room: Tensors) -> Tensors:
+    """Contiguous copies in memory: safetensors knows no channels-last, and restoring copies into that format again."""
+    import torch
+
+    for name, tensor in tensors.items():
+        kept = room.get(name)
+        if kept is None or kept.shape != tensor.shape or kept.dtype != tensor.dtype:
+            room[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+        room[name].copy_(tensor.detach(), non_blocking=tensor.is_cuda)
+    if any(tensor.is_cuda for tensor in tensors.values()):
+        torch.cuda.synchronize()
+    return {name: room[name] for name in tensors}
+
+
+def write_checkpoint(folder: Path, snapshot: Snapshot, identity: Identity) -> Checkpoint:
     """Writes a checkpoint below `folder` under its final name when it is whole, on the disk when this returns.
 
-    identity: what the state belongs to (config, data and code fingerprints), compared at restore.
+    One of that name that an attempt before left whole must be the same. Raises StorageError; TraceError if it is not.
     """
-    from safetensors.torch import save
-
-    final = folder / f"step-{progress.step:07d}-epoch-{progress.epoch:04d}{END if progress.epoch_over else ''}"
-    if final.exists() and not check_checkpoint(final) and read_progress(final) == progress:
-        return describe_checkpoint(final)  # an attempt that was killed had come this far
+    final = folder / snapshot.name
+    if final.exists() and not check_checkpoint(final):
+        return _compare_with_saved(final, snapshot)
     building = temporary_beside(final)
     with storage_errors(final):
         folder.mkdir(exist_ok=True)
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir()
         try:
-            write_bytes(building / "model.safetensors", save(_contiguous(learner.weights())))
-            write_bytes(building / "optimizer.safetensors", save(_contiguous(learner.optimizer_tensors())))
-            write_json(
-                building / "state.json",
-                {"progress": progress.to_json(), "scaler": learner.scaler_state(), "identity": dict(identity)},
-            )
-            files = {path.name: digest_file(path) for path in sorted(building.iterdir())}
-            write_json(building / MANIFEST, {"schema": SCHEMA, "state": state, "files": files})
-            if final.exists():  # broken, or it would have been returned
-                shutil.rmtree(final)
+            _fill(building, snapshot, identity)
+            if final.exists():
+                remove_folder(final)  # broken, or it would have been returned
             building.rename(final)
             sync_folder(folder)
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)
             raise
-    return Checkpoint(final, progress.epoch, progress.step, state, digest_file(final / MANIFEST))
+    return Checkpoint(final, snapshot.progress.epoch, snapshot.progress.step, snapshot.state, _digest(final))
+
+
+def _fill(building: Path, snapshot: Snapshot, identity: Identity) -> None:
+    document = {
+        "progress": snapshot.progress.to_json(),
+        "scaler": snapshot.scaler,
+        "identity": dict(identity),
+        "trace": {"step": snapshot.progress.step, "chain": snapshot.chain},
+    }
+    write_json(building / "state.json", document)
+    for part, tensors in (("model", snapshot.model), ("optimizer", snapshot.optimizer)):
+        path = building / f"{part}.safetensors"
+        _save_tensors(path, tensors)
+        shutil.copymode(building / "state.json", path)  # safetensors leaves it to its owner alone
+        sync_file(path)
+    files = {path.name: digest_file(path) for path in sorted(building.iterdir())}
+    write_sealed(building / MANIFEST, {"schema": SCHEMA, "state": snapshot.state, "files": files})
+
+
+def _save_tensors(path: Path, tensors: Tensors) -> None:
+    """By `save_file`, which lets other threads run; `save` would hold a ResNet-50's training up for a second."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        code = int(number[1]) if number else errno.EIO
+        raise OSError(code, os.strerror(code), str(path)) from error
+
+
+def _compare_with_saved(final: Path, snapshot: Snapshot) -> Checkpoint:
+    saved, progress = describe_checkpoint(final), read_progress(final)
+    if (saved.state, progress) != (snapshot.state, snapshot.progress):
+        raise TraceError(
+            f"step {snapshot.progress.step} (epoch {snapshot.progress.epoch}), computed again, has another state than"
+            f" {final}: {snapshot.state}, saved is {saved.state}",
+            "see `genmed env RUN` for what changed; the run is left as it was",
+        )
+    return saved
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -95,19 +178,15 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 def check_checkpoint(folder: Path) -> list[str]:
     """What is broken; empty means good."""
+    path = folder / MANIFEST
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        files = dict(manifest["files"])
-        if not isinstance(manifest["state"], str):
-            return [f"{folder / MANIFEST} names no state"]
-        if manifest["schema"] != SCHEMA:
-            return [f"{folder / MANIFEST} has schema {manifest['schema']}, this genmed reads {SCHEMA}"]
-    except FileNotFoundError:
-        return [f"{folder / MANIFEST} is missing"]
-    except (ValueError, KeyError, TypeError) as error:
-        return [f"{folder / MANIFEST} is damaged: {error}"]
+        manifest = read_sealed(path)
+    except RecordError as error:
+        return [error.message]
+    if manifest["schema"] != SCHEMA:
+        return [f"{path} has schema {manifest['schema']}, this genmed reads {SCHEMA}"]
     broken = []
-    for name, digest in files.items():
+    for name, digest in manifest["files"].items():
         if not (folder / name).is_file():
             broken.append(f"{folder / name} is missing")
         elif digest_file(folder / name) != digest:
@@ -120,34 +199,55 @@ def describe_checkpoint(folder: Path) -> Checkpoint:
     if broken := check_checkpoint(folder):
         raise RecordError("; ".join(broken))
     progress = read_progress(folder)
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    return Checkpoint(folder, progress.epoch, progress.step, manifest["state"], digest_file(folder / MANIFEST))
+    state = read_sealed(folder / MANIFEST)["state"]
+    return Checkpoint(folder, progress.epoch, progress.step, state, _digest(folder))
+
+
+def _digest(folder: Path) -> str:
+    return digest_file(folder / MANIFEST)
+
+
+def read_chain(folder: Path) -> str | None:
+    """The trace's chain at the checkpoint, None where no trace is kept. Raises RecordError."""
+    chain = _read_state(folder)["trace"]["chain"]
+    return None if chain is None else str(chain)
 
 
 def read_progress(folder: Path) -> Progress:
     """Raises RecordError."""
     try:
-        return Progress.from_json(json.loads((folder / "state.json").read_text(encoding="utf-8"))["progress"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Progress.from_json(_read_state(folder)["progress"])
+    except (ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{folder / 'state.json'} is damaged: {error}") from None
 
 
-def restore_checkpoint(checkpoint: Checkpoint, learner: Learner, identity: Mapping[str, str | None]) -> Progress:
+def _read_state(folder: Path) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{folder / 'state.json'} is damaged: {error}") from None
+    return document
+
+
+def restore_checkpoint(
+    checkpoint: Checkpoint, learner: Learner, identity: Identity, former: Mapping[str, Collection[str]] | None = None
+) -> Progress:
     """Puts the whole state back, or stops: nothing is skipped.
 
-    Raises RecordError with both values where a key, a shape, a dtype or the identity differs.
+    former: fingerprints that the state may belong to as well, because a change of them was accepted. Raises RecordError
+    with both values where a key, a shape, a dtype or the identity differs.
     """
     from safetensors.torch import load_file
 
     folder = checkpoint.folder
-    document = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    document = _read_state(folder)
     for name, value in identity.items():
-        if document["identity"].get(name) != value:
-            raise RecordError(f"{folder} belongs to another {name}: {document['identity'].get(name)}, here {value}")
+        found = document["identity"].get(name)
+        if found != value and found not in (former or {}).get(name, ()):
+            raise RecordError(f"{folder} belongs to another {name}: {found}, here {value}")
     restore_weights(checkpoint, learner)
-    tensors = load_file(folder / "optimizer.safetensors")
-    by_parameter: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in tensors.items():
+    by_parameter: dict[str, Tensors] = {}
+    for name, tensor in load_file(folder / "optimizer.safetensors").items():
         parameter, _, key = name.rpartition("/")
         by_parameter.setdefault(parameter, {})[key] = tensor
     trained = learner.trained
@@ -178,62 +278,6 @@ def restore_weights(checkpoint: Checkpoint, learner: Learner) -> None:
                     f" the model has {tuple(own[name].shape)} {own[name].dtype}"
                 )
             own[name].copy_(tensor)
-
-
-class CheckpointStore:
-    """The checkpoints of one run: writes new ones, and removes old ones after the new one is safe."""
-
-    def __init__(
-        self, folder: Path, identity: Mapping[str, str | None], *, keep: int, every_epochs: int | None
-    ) -> None:
-        self._folder, self._identity = folder, identity
-        self._keep, self._every_epochs = keep, every_epochs
-        if folder.is_dir():
-            sweep_temporaries(folder)
-
-    def save(self, learner: Learner, progress: Progress, state: str) -> Checkpoint:
-        """Saves the state and removes what need not be kept: all but the newest K, the best, and each N-th epoch's."""
-        saved = save_checkpoint(self._folder, learner, progress, state, self._identity)
-        folders = list_checkpoints(self._folder)
-        best = self._find_epoch_end(folders, progress.best_epoch)
-        for folder in folders[: -self._keep]:
-            ends = folder.name.endswith(END)
-            if folder != best and not (ends and self._every_epochs and _epoch_of(folder) % self._every_epochs == 0):
-                shutil.rmtree(folder)
-        return saved
-
-    def restore(self, checkpoint: Checkpoint, learner: Learner) -> Progress:
-        return restore_checkpoint(checkpoint, learner, self._identity)
-
-    def newest_whole(self) -> tuple[Checkpoint | None, list[str]]:
-        """The newest checkpoint that passes its digests, and what is broken in newer ones."""
-        broken: list[str] = []
-        for folder in reversed(list_checkpoints(self._folder)):
-            if problems := check_checkpoint(folder):
-                broken += problems
-            else:
-                return describe_checkpoint(folder), broken
-        return None, broken
-
-    def best(self, progress: Progress) -> Checkpoint:
-        """Raises RecordError where it is missing or broken."""
-        folder = self._find_epoch_end(list_checkpoints(self._folder), progress.best_epoch)
-        if folder is None:
-            raise RecordError(f"{self._folder} has no checkpoint of the best epoch, {progress.best_epoch}")
-        return describe_checkpoint(folder)
-
-    @staticmethod
-    def _find_epoch_end(folders: Iterable[Path], epoch: int) -> Path | None:
-        return next((path for path in folders if path.name.endswith(END) and _epoch_of(path) == epoch), None)
-
-
-def _epoch_of(folder: Path) -> int:
-    return int(folder.name.split("-")[3])
-
-
-def _contiguous(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """safetensors knows no channels-last; restoring copies into tensors that have their format already."""
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:

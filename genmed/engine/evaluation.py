@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +25,21 @@ class Evaluation:
     metrics: dict[str, float | None]
 
 
-def evaluate(learner: Learner, task: Task, loader: BatchLoader, split: str) -> Evaluation:
-    """Scores all images of a side and measures them; leaves the model in eval mode."""
+class StoppedError(Exception):
+    """An evaluation that was asked to stop; nothing has changed."""
+
+
+def evaluate(
+    learner: Learner,
+    task: Task,
+    loader: BatchLoader,
+    split: str,
+    stop_asked: Callable[[], str | None] = lambda: None,
+) -> Evaluation:
+    """Scores all images of a side and measures them; leaves the model in eval mode.
+
+    Raises StoppedError within a batch of `stop_asked` giving the name of a signal.
+    """
     import torch
 
     seed_generators(derive_seed(task.config.seed, "evaluate", split))  # for models that draw at rest
@@ -35,6 +49,8 @@ def evaluate(learner: Learner, task: Task, loader: BatchLoader, split: str) -> E
     learner.model.eval()
     with torch.no_grad():  # not inference_mode, whose tensors a model cannot keep for its next training step
         for batch in loader.read(plan_evaluation(rows, task.config.training.batch_size)):
+            if stop_asked():
+                raise StoppedError
             images = to_input(batch.images, learner, task, None)
             logits = compute_logits(learner, task, images)
             scores.append(torch.sigmoid(logits).cpu())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NoReturn, Protocol
 
-from genmed.engine.checkpoint import Checkpoint, CheckpointStore
-from genmed.engine.evaluation import evaluate
+from genmed.engine.checkpoint import Checkpoint
+from genmed.engine.checkpoint_store import CheckpointStore
+from genmed.engine.evaluation import StoppedError, evaluate
 from genmed.engine.learner import Learner, fingerprint_learner, fingerprint_state
 from genmed.engine.progress import Progress
 from genmed.engine.step import StepRecord, run_step
@@ -39,7 +41,8 @@ class Observer(Protocol):
 
     def on_epoch(self, report: EpochReport) -> None: ...
 
-    def on_checkpoint(self, checkpoint: Checkpoint) -> None: ...
+    def on_checkpoint(self, kept: Sequence[Checkpoint], best_epoch: int) -> None:
+        """Called beside the training, when one is safe and the old ones are gone."""
 
     def stop_asked(self) -> str | None:
         """The name of the signal that asked to stop, if one did."""
@@ -58,9 +61,10 @@ class Training:
     observer: Observer
 
     def run(self) -> str:
-        """Trains to the end and returns the final state's fingerprint.
+        """Trains to the end and returns the final state's fingerprint; the last checkpoint may still be on its way.
 
-        Raises Interrupted, after a checkpoint, where the observer was asked to stop; RunError at a loss of nan or inf.
+        Raises Interrupted, after a checkpoint, where the observer was asked to stop; RunError at a loss of nan or inf;
+        StorageError where a checkpoint or the trace cannot be written.
         """
         while not self.progress.finished:
             if self.progress.epoch_over:
@@ -82,6 +86,8 @@ class Training:
         draws = draw_epoch(config.seed, progress.epoch, len(task.ids))
         set_training_mode(self.learner.model, config.model, len(task.classes))
         images, start = 0, time.perf_counter()
+        if config.compute.num_workers:
+            self.store.wait()  # the loader may fork, which a thread at work would not survive in the child
         for batch in self.loader.read(plan[progress.step_in_epoch : last]):
             record = run_step(self.learner, task, batch, draws, progress.step + 1, progress.epoch)
             progress.step += 1
@@ -89,21 +95,21 @@ class Training:
             progress.loss_sum += record.mean_loss
             progress.lr = record.lr
             images += len(batch.rows)
-            self._refuse_broken_loss(record)
             ends = progress.step_in_epoch == last
             self.trace.record(record, self._state_of(record) if ends else None)
+            self._refuse_broken_loss(record)
             self.observer.on_step(record, images)
-            due = config.checkpoints.every_steps and progress.step % config.checkpoints.every_steps == 0
+            self.store.check()
             signal = self.observer.stop_asked()
-            if signal or (due and not ends):
+            if signal or (not ends and self._is_due()):
                 self._save(self._state_of(record))
             if signal:
-                raise Interrupted(f"interrupted by {signal} at epoch {progress.epoch}, step {progress.step_in_epoch}")
+                self._stop(signal)
         self._end_epoch(images, time.perf_counter() - start)
 
     def _end_epoch(self, images: int, seconds: float) -> None:
         task, progress = self.task, self.progress
-        training = task.config.training
+        training, asked = task.config.training, self.observer.stop_asked
         final = progress.step >= task.total_steps
         metrics: dict[str, float | None] = {
             "lr": progress.lr,
@@ -111,7 +117,11 @@ class Training:
         }
         is_best = False
         if final or progress.epoch % training.validate_every == 0:
-            metrics |= evaluate(self.learner, task, self.loader, "val").metrics
+            try:
+                metrics |= evaluate(self.learner, task, self.loader, "val", asked).metrics
+            except StoppedError:
+                self._save(self.fingerprint())
+                self._stop(str(asked()))
             is_best = self._note_best(metrics[f"val_{training.monitor}"])
         exhausted = bool(training.patience) and progress.epochs_without_better >= training.patience
         progress.epoch_over, progress.finished = True, final or exhausted
@@ -133,9 +143,28 @@ class Training:
             progress.epochs_without_better += 1
         return better
 
+    def _is_due(self) -> bool:
+        """Whether a checkpoint within the epoch is wanted now."""
+        kept, step = self.task.config.checkpoints, self.progress.step
+        if any(every and step % every == 0 for every in (kept.every_steps, kept.keep_every_steps)):
+            return True
+        minutes = kept.every_minutes
+        return minutes is not None and self.store.seconds_since_save >= 60 * minutes and not self.store.busy
+
     def _save(self, state: str) -> None:
-        self.trace.sync()
-        self.observer.on_checkpoint(self.store.save(self.learner, self.progress, state))
+        best_epoch = self.progress.best_epoch
+        self.store.save(
+            self.learner,
+            self.progress,
+            state,
+            self.trace.chain,
+            before=self.trace.sync,  # what a checkpoint counts on is on the disk before it
+            after=lambda kept: self.observer.on_checkpoint(kept, best_epoch),
+        )
+
+    def _stop(self, signal: str) -> NoReturn:
+        self.store.wait()
+        raise Interrupted(f"{signal} at epoch {self.progress.epoch}, step {self.progress.step_in_epoch}")
 
     def _state_of(self, record: StepRecord) -> str:
         if not record.param:
@@ -144,7 +173,8 @@ class Training:
 
     def _refuse_broken_loss(self, record: StepRecord) -> None:
         if record.mean_loss - record.mean_loss != 0:  # infinite or not a number
+            precision = self.task.config.compute.precision
             raise RunError(
                 f"the loss is {record.mean_loss} at step {record.step} (epoch {record.epoch})",
-                "lower --lr, set optimizer.clip_norm, or use --precision fp32",
+                "lower --lr, or set optimizer.clip_norm" + ("" if precision == "fp32" else ", or use --precision fp32"),
             )

@@ -21,15 +21,21 @@ Line = dict[str, Any]
 class TraceSink(Protocol):
     """Takes the lines of a training as they come."""
 
+    @property
+    def chain(self) -> str | None:
+        """Of the last line; None where no trace is kept."""
+
     def record(self, step: StepRecord, state: str | None) -> None: ...
 
-    def sync(self) -> None: ...
+    def sync(self) -> None:
+        """Puts what came on the disk; called from another thread."""
 
 
-def make_header(initial: str) -> Line:
-    """`initial`: the state fingerprint before the first step."""
+def make_header(initial: str, start: Line | None = None) -> Line:
+    """initial: the state fingerprint before the first step. start: where another run's trace goes on in this one."""
     tensors = {"cpu": TENSOR_ALGORITHM, "device": f"{DEVICE_ALGORITHM}+{TENSOR_ALGORITHM}"}
-    return {"schema": 1, "tensors": tensors, "chain": "sha256", "initial": initial}
+    header = {"schema": 1, "tensors": tensors, "chain": "sha256", "initial": initial}
+    return {**header, "start": start} if start else header
 
 
 def make_line(step: StepRecord, state: str | None, chain_before: str) -> Line:
@@ -70,15 +76,71 @@ def find_divergence(recorded: Line, found: Line) -> Divergence | None:
 
 @dataclass(frozen=True)
 class RecordedTrace:
-    """A trace as read from its file, checked to be whole."""
+    """A trace as read from its file: as far as each line follows from those before it."""
 
     header: Line
     lines: Sequence[Line]
-    whole_bytes: int
-    """Length of the file without a torn last line."""
+    ends: Sequence[int]
+    """Where the header and each line end in the file, in bytes."""
+    problem: str = ""
+    """What is wrong behind the last whole line; empty for nothing."""
+    torn: str = ""
+    """Likewise, where it may be but a torn last line, which a crash leaves."""
+
+    @property
+    def start(self) -> int:
+        """The step before the first line: 0 but for a run that continues another."""
+        return int(self.header.get("start", {}).get("step", 0))
+
+    @property
+    def last(self) -> int:
+        """The step of the last line."""
+        return self.start + len(self.lines)
+
+    def line(self, step: int) -> Line:
+        return self.lines[step - self.start - 1]
 
     def chain_at(self, step: int) -> str:
-        return str(self.lines[step - 1]["chain"]) if step else digest_json(self.header)
+        return str(self.line(step)["chain"]) if step > self.start else digest_json(self.header)
+
+    def end_of(self, step: int) -> int:
+        """The length of the file up to and with the step's line."""
+        return self.ends[step - self.start]
+
+
+def read_whole_part(path: Path) -> RecordedTrace | None:
+    """The trace up to the first line that is damaged; None where there is no whole header."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    raw = content.splitlines(keepends=True)
+    header = _parse(raw[0]) if raw else None
+    if header is None or header.get("schema") != 1:
+        return None
+    lines: list[Line] = []
+    ends = [len(raw[0])]
+    trace = RecordedTrace(header, lines, ends)
+    chain = digest_json(header)
+    for number, text in enumerate(raw[1:], start=1):
+        line = _parse(text)
+        chain = digest_json([chain, {key: value for key, value in (line or {}).items() if key != "chain"}])
+        if line is None or line.get("step") != trace.start + number or line.get("chain") != chain:
+            if number == len(raw) - 1 and not text.endswith(b"\n"):
+                return RecordedTrace(header, lines, ends, torn=f"its last line, {number + 1}, is torn")
+            return RecordedTrace(header, lines, ends, f"line {number + 1} does not follow from the lines before it")
+        lines.append(line)
+        ends.append(ends[-1] + len(text))
+    return trace
+
+
+def _parse(line: bytes) -> Line | None:
+    """None for a line that is torn or damaged."""
+    try:
+        document = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def read_trace(path: Path) -> RecordedTrace:
@@ -86,27 +148,14 @@ def read_trace(path: Path) -> RecordedTrace:
 
     Raises RecordError where the file is missing, has no header, or a line does not follow from those before it.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise RecordError(
-            f"no trace {path}", "the run was made with run.trace=false, or the file was removed"
-        ) from None
-    whole = content[: content.rfind(b"\n") + 1]
-    try:
-        documents = [json.loads(line) for line in whole.splitlines()]
-    except ValueError as error:
-        raise RecordError(f"{path} is damaged: {error}") from None
-    if not documents or not isinstance(documents[0], dict) or documents[0].get("schema") != 1:
-        raise RecordError(f"{path} has no header of schema 1")
-    header, lines = documents[0], documents[1:]
-    chain = digest_json(header)
-    for number, line in enumerate(lines, start=1):
-        content_of = {key: value for key, value in line.items() if key != "chain"} if isinstance(line, dict) else {}
-        chain = digest_json([chain, content_of])
-        if content_of.get("step") != number or line.get("chain") != chain:
-            raise RecordError(f"{path} was edited: line {number + 1} does not follow from the lines before it")
-    return RecordedTrace(header, lines, len(whole))
+    trace = read_whole_part(path)
+    if trace is None and not path.exists():
+        raise RecordError(f"no trace {path}", "the run was made with run.trace=false, or the file was removed")
+    if trace is None:
+        raise RecordError(f"{path} is damaged: it has no header of schema 1")
+    if trace.problem:
+        raise RecordError(f"{path} is damaged or was edited: {trace.problem}")
+    return trace
 
 
 def trace_digest(path: Path) -> str | None:
@@ -117,44 +166,54 @@ def trace_digest(path: Path) -> str | None:
 class TraceFile:
     """Writes a trace. Steps that are in the file already are recomputed and must be equal: a free proof at resume."""
 
-    def __init__(self, path: Path, header: Line) -> None:
-        """Continues the file if there is one with the same header; otherwise begins it.
+    def __init__(self, path: Path, header: Line, *, replace: bool = False, keep_header: bool = False) -> None:
+        """Continues the file if there is one; otherwise begins it. What is damaged or torn at its end is cut off.
 
-        Raises RecordError, or TraceError where the state before the first step is not the recorded one.
+        replace: a step that is not the recorded one takes its place, with all that follows, instead of an error.
+        keep_header: the recorded header stays though it is another. Else raises TraceError: the state before the first
+        step is not the recorded one.
         """
-        self._path = path
-        self._known: Sequence[Line] = ()
+        self._path, self._replace = path, replace
+        self.parted_at: int | None = None
+        """The first step that took another's place."""
+        known = read_whole_part(path)
         with storage_errors(path):
-            if path.exists() and b"\n" in path.read_bytes():
-                recorded = read_trace(path)
-                if recorded.header != header:
-                    raise TraceError("the initial state is not the recorded one", "see `genmed env RUN`")
-                self._known = recorded.lines
-                os.truncate(path, recorded.whole_bytes)
-                self._file = open(path, "ab", buffering=0)  # noqa: SIM115  closed by close()
-            else:
-                self._file = open(path, "wb", buffering=0)  # noqa: SIM115
+            if known is None:
+                self._file = open(path, "wb", buffering=0)  # noqa: SIM115  closed by close()
                 self._write(header)
-        self._header = header
-        self._chain: str | None = None
+                known = RecordedTrace(header, (), ())
+            else:
+                if known.header != header and not keep_header:
+                    raise TraceError("the initial state is not the recorded one", "see `genmed env RUN`")
+                os.truncate(path, known.ends[-1])
+                self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+        self._known = known
+        self.chain: str | None = None
 
     def start_at(self, step: int) -> None:
         """Says that the next line is that of step + 1. Raises RecordError where the file ends before."""
-        if step > len(self._known):
-            raise RecordError(f"{self._path} ends at step {len(self._known)}, the checkpoint is of step {step}")
-        self._chain = str(self._known[step - 1]["chain"]) if step else digest_json(self._header)
+        if step > self._known.last:
+            raise RecordError(f"{self._path} ends at step {self._known.last}, the checkpoint is of step {step}")
+        self.chain = self._known.chain_at(step)
 
     def record(self, step: StepRecord, state: str | None) -> None:
-        assert self._chain is not None, "start_at comes first"
-        line = make_line(step, state, self._chain)
-        self._chain = line["chain"]
-        if step.step > len(self._known):
-            self._write(line)
-        elif divergence := find_divergence(self._known[step.step - 1], line):
-            raise TraceError(
-                f"step {step.step} (epoch {step.epoch}), computed again, has another {divergence.field} than recorded",
-                "see `genmed env RUN` for what changed; the run is left as it was",
-            )
+        assert self.chain is not None, "start_at comes first"
+        line = make_line(step, state, self.chain)
+        self.chain = line["chain"]
+        if self.parted_at is None and step.step <= self._known.last:
+            divergence = find_divergence(self._known.line(step.step), line)
+            if divergence is None:
+                return
+            if not self._replace:
+                raise TraceError(
+                    f"step {step.step} (epoch {step.epoch}), computed again, has another {divergence.field} than"
+                    " recorded",
+                    "see `genmed env RUN` for what changed; the run is left as it was",
+                )
+            self.parted_at = step.step
+            with storage_errors(self._path):
+                os.truncate(self._path, self._known.end_of(step.step - 1))
+        self._write(line)
 
     def sync(self) -> None:
         """Puts the trace on the disk: before a checkpoint that counts on it."""
@@ -173,6 +232,12 @@ class TraceFile:
 
 class NoTrace:
     """For runs without a trace."""
+
+    chain = None
+    parted_at = None
+
+    def start_at(self, step: int) -> None:
+        pass
 
     def record(self, step: StepRecord, state: str | None) -> None:
         pass

@@ -52,6 +52,23 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_file(path: Path) -> None:
+    """Puts a file that another writer has closed on the disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder so that, however far a crash lets it come, no half of it is left under its name."""
+    leaving = temporary_beside(folder.with_name(f"{folder.name}-old"))
+    shutil.rmtree(leaving, ignore_errors=True)
+    try:
+        folder.rename(leaving)
+    except FileNotFoundError:  # another process was faster
+        return
+    shutil.rmtree(leaving)
+
+
 def temporary_beside(path: Path) -> Path:
     """A name in the same folder, with the writer's host and pid, so that a sweep can tell whether it still lives."""
     return path.with_name(f"{_own_prefix()}{os.getpid()}-{path.name}")

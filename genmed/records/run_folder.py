@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 import secrets
 import shutil
@@ -15,7 +14,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genmed.ground.errors import RecordError, StorageError
-from genmed.ground.files import storage_errors, sync_folder, write_json, write_text
+from genmed.ground.files import storage_errors, sweep_temporaries, sync_folder, temporary_beside, write_text
+from genmed.ground.sealed import open_line, read_sealed, seal_line, write_sealed
 from genmed.records.environment import identify_process, is_alive
 
 SCHEMA = 1
@@ -23,10 +23,36 @@ RUNS = "runs"
 Status = Literal["running", "completed", "interrupted", "failed"]
 
 
-class RunDocument(BaseModel):
-    """`run.json`: who the run is, how it stands, what came out."""
-
+class Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Start(Frozen):
+    """Where a run that continues another begins: the state in which that one ended."""
+
+    step: int
+    epoch: int
+    state: str
+    """State fingerprint."""
+    chain: str | None
+    """Of the other run's trace at that step."""
+
+
+class AcceptedChange(Frozen):
+    """What was not as recorded when the run was resumed all the same."""
+
+    what: Literal["code", "environment", "data"]
+    step: int
+    """After which the run went on with it."""
+    when: datetime
+    changes: tuple[dict[str, Any], ...]
+    """what, recorded, found: the first 100."""
+    count: int
+    """Of all."""
+
+
+class RunDocument(Frozen):
+    """`run.json`: who the run is, how it stands, what came out."""
 
     schema_: Literal[1] = 1
     id: str
@@ -44,7 +70,11 @@ class RunDocument(BaseModel):
     tags: tuple[str, ...] = ()
     note: str = ""
     parent: str | None = None
-    accepted: tuple[str, ...] = ()
+    """Id of the run that this one continues."""
+    start: Start | None = None
+    """Where it begins, if it continues another."""
+    accepted: tuple[AcceptedChange, ...] = ()
+    """Never removed."""
     hidden: bool = False
     config_fingerprint: str
     data_fingerprint: str
@@ -55,6 +85,8 @@ class RunDocument(BaseModel):
     epochs_done: int = 0
     steps_done: int = 0
     best_epoch: int = 0
+    checkpoint_step: int = 0
+    """Of the newest checkpoint; 0: none was safe yet."""
     metrics: dict[str, float | None] = {}
     """Of the whole run, by the state that `training.select` names."""
     fingerprint: str | None = None
@@ -90,21 +122,17 @@ class RunFolder:
 
     def read(self) -> RunDocument:
         """Raises RecordError where run.json is missing or damaged."""
+        document = read_sealed(self.document_path)
         try:
-            document = json.loads(self.document_path.read_text(encoding="utf-8"))
             return RunDocument.model_validate({"schema_": document.pop("schema", None), **document})
-        except FileNotFoundError:
-            raise RecordError(f"{self.document_path} is missing") from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise RecordError(f"{self.document_path} is damaged: {where}: {first['msg']}") from None
-        except (ValueError, AttributeError, TypeError) as error:
-            raise RecordError(f"{self.document_path} is damaged: {error}") from None
 
     def write(self, document: RunDocument) -> RunDocument:
         plain = document.model_dump(mode="json")
-        write_json(self.document_path, {"schema": plain.pop("schema_"), **plain})
+        write_sealed(self.document_path, {"schema": plain.pop("schema_"), **plain})
         return document
 
     def update(self, **fields: Any) -> RunDocument:
@@ -115,15 +143,6 @@ class RunFolder:
         """Adds `[2026-01-28 19:30:00] text` to train.log, in local time."""
         with storage_errors(self.log_path), open(self.log_path, "a", encoding="utf-8") as file:
             file.write(f"[{datetime.now():%Y-%m-%d %H:%M:%S}] {text}\n")
-
-    def read_json(self, path: Path) -> Any:
-        """One of the run's JSON files. Raises RecordError where it is missing or damaged."""
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RecordError(f"{path} is missing") from None
-        except ValueError as error:
-            raise RecordError(f"{path} is damaged: {error}") from None
 
     def read_metrics(self) -> list[dict[str, float | None]]:
         """The rows of metrics.csv; empty cells are None. Raises RecordError where it is damaged."""
@@ -142,20 +161,24 @@ class RunFolder:
         write_table(self.metrics_path, names, ([_cell(row.get(name)) for name in names] for row in rows))
 
     def add_verification(self, record: Mapping[str, Any]) -> None:
-        line = json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n"
-        with storage_errors(self.verifications_path), open(self.verifications_path, "a", encoding="utf-8") as file:
-            file.write(line)
+        """Adds a line to verifications.jsonl; one that a crash tore is cut off first."""
+        path = self.verifications_path
+        with storage_errors(path), open(path, "a+b") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(seal_line(record).encode())
+            file.flush()
+            os.fsync(file.fileno())
 
     def read_verifications(self) -> list[dict[str, Any]]:
         """Whole lines of verifications.jsonl; a torn last one is dropped. Raises RecordError where one is damaged."""
         try:
-            content = self.verifications_path.read_text(encoding="utf-8")
+            lines = self.verifications_path.read_bytes().splitlines(keepends=True)
         except FileNotFoundError:
             return []
-        try:
-            return [json.loads(line) for line in content[: content.rfind("\n") + 1].splitlines()]
-        except ValueError as error:
-            raise RecordError(f"{self.verifications_path} is damaged: {error}") from None
+        whole = [line for line in lines if line.endswith(b"\n")]
+        where = f"{self.verifications_path}, line"
+        return [open_line(line, f"{where} {number}") for number, line in enumerate(whole, start=1)]
 
 
 def write_table(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -187,30 +210,39 @@ def check_root(root: Path) -> None:
 
 
 @contextmanager
-def new_run_folder(root: Path, prefix: str) -> Iterator[tuple[str, RunFolder]]:
-    """A fresh id and folder `runs/<prefix>-<id>`, filled by the caller; gone again where that fails."""
+def new_run_folder(root: Path, prefix: str) -> Iterator[tuple[str, RunFolder, RunFolder]]:
+    """A fresh id; a folder for the caller to fill; and what it is then: `runs/<prefix>-<id>`, whole and on the disk.
+
+    Nothing is left of it where filling it fails.
+    """
+    runs = root / RUNS
     with storage_errors(root):
-        (root / RUNS).mkdir(parents=True, exist_ok=True)
+        runs.mkdir(parents=True, exist_ok=True)
+        sweep_temporaries(runs)
     while True:
         run_id = secrets.token_hex(4)  # not from a seeded generator: two runs of one seed are two runs
-        if not any((root / RUNS).glob(f"*-{run_id}")):
+        if not any(runs.glob(f"*-{run_id}")):
             break
-    folder = RunFolder(root / RUNS / f"{prefix}-{run_id}")
-    with storage_errors(folder.path):
-        folder.path.mkdir()
+    final = runs / f"{prefix}-{run_id}"
+    building = temporary_beside(final)
+    with storage_errors(final):
+        building.mkdir()
     try:
-        yield run_id, folder
-        sync_folder(folder.path)
-        sync_folder(folder.path.parent)
+        yield run_id, RunFolder(building), RunFolder(final)
+        with storage_errors(final):
+            sync_folder(building)
+            building.rename(final)
+            sync_folder(runs)
+            sync_folder(root)
     except BaseException:
-        shutil.rmtree(folder.path, ignore_errors=True)
+        shutil.rmtree(building, ignore_errors=True)
         raise
 
 
 def list_run_folders(root: Path) -> list[RunFolder]:
     """All folders below `runs/` that hold a run.json, by name."""
     runs = root / RUNS
-    return [RunFolder(path.parent) for path in sorted(runs.glob("*/run.json"))] if runs.is_dir() else []
+    return [RunFolder(path.parent) for path in sorted(runs.glob("[!.]*/run.json"))] if runs.is_dir() else []
 
 
 def this_process() -> dict[str, Any]:

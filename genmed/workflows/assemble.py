@@ -17,6 +17,7 @@ from genmed.ground.determinism import apply_settings
 from genmed.ground.errors import ConfigError, DataError, DeterminismError
 from genmed.ground.fingerprints import digest_bytes, digest_file
 from genmed.ground.interpreter import is_started_with
+from genmed.ground.sealed import write_sealed
 from genmed.parts.data.augmentation import choose_strength
 from genmed.parts.data.cache import ImageBytes, open_images
 from genmed.parts.data.datasets import find_dataset
@@ -147,8 +148,8 @@ def assemble(config: Config, reporter: Reporter, *, trust_stamps: bool = True) -
     )
 
 
-def write_data(folder: RunFolder, session: Session) -> dict[str, Any]:
-    """The document for data.json; the table of images is written beside it."""
+def write_data(folder: RunFolder, session: Session) -> None:
+    """The table of images, and data.json, which holds its digest."""
     data, task = session.data, session.task
     records, digests = data.records, data.images.digests
     names = ["id", "patient", "site", "split", "labels", "file", "decoded", "prepared"]
@@ -168,7 +169,7 @@ def write_data(folder: RunFolder, session: Session) -> dict[str, Any]:
             "sites": dict(sorted(Counter(records.sites[row] for row in rows).items())),
             "positives": dict(zip(task.classes, records.labels[rows].sum(0, dtype=np.int64).tolist(), strict=True)),
         }
-    return {
+    document = {
         "schema": 1,
         "dataset": data.facts.name,
         "title": data.facts.title,
@@ -181,6 +182,7 @@ def write_data(folder: RunFolder, session: Session) -> dict[str, Any]:
         "notes": list(records.notes),
         "images": {"file": folder.images_path.name, "sha256": digest_file(folder.images_path)},
     }
+    write_sealed(folder.data_path, document)
 
 
 def _fingerprint_data(facts: DatasetFacts, records: Records, split: Split, images: ImageBytes) -> str:

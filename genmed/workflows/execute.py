@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from genmed.engine.checkpoint import CheckpointStore, restore_weights
+from genmed.engine.checkpoint import restore_weights
+from genmed.engine.checkpoint_store import CheckpointStore
 from genmed.engine.evaluation import Evaluation, evaluate
 from genmed.engine.loop import Training
 from genmed.engine.progress import Progress
@@ -26,19 +28,25 @@ MEASURED = ("val", "test")
 
 
 def execute(
-    session: Session, folder: RunFolder, index: Index, reporter: Reporter, store: CheckpointStore, progress: Progress
+    session: Session,
+    folder: RunFolder,
+    index: Index,
+    reporter: Reporter,
+    store: CheckpointStore,
+    progress: Progress,
+    *,
+    data_root: Path | None = None,
+    replace_steps: bool = False,
 ) -> RunDocument:
     """Trains to the end, evaluates, and completes the record. The learner is in the state that `progress` says.
 
-    Raises Interrupted after the state is safe, RunError; the run's status is right in every case.
+    data_root: what the command to go on has to say of the data. replace_steps: see `TraceFile`. Raises Interrupted
+    after the state is safe, RunError; the run's status is right in every case.
     """
-    with _recorded_end(folder, index):
+    with _recorded_end(folder, index, resume_command(folder, data_root)):
         document = folder.update(status="running", started=now(), ended=None, process=this_process(), error=None)
         index.attempt(lambda registry: registry.update_run(document.id, **life_of(document)))
-        trace: TraceFile | NoTrace = NoTrace()
-        if session.task.config.run.trace:
-            trace = TraceFile(folder.trace_path, make_header(session.initial))
-            trace.start_at(progress.step)
+        trace = _open_trace(folder, document, session, replace_steps)
         stop = StopSignal()
         training = Training(
             task=session.task,
@@ -49,16 +57,27 @@ def execute(
             store=store,
             observer=Recorder(folder, document, index, reporter, stop),
         )
-        with stop.heard():
-            reporter.begin_steps(progress.step, session.task.total_steps, session.task.config.training.batch_size)
-            try:
+        reporter.begin_steps(progress.step, session.task.total_steps, session.task.config.training.batch_size)
+        try:
+            trace.start_at(progress.step)
+            with stop.heard(), store:
                 fingerprint = training.run()
-            finally:
-                reporter.end_steps()
-                trace.close()
+        finally:
+            reporter.end_steps()
+            trace.close()
+        if trace.parted_at is not None:
+            folder.log(f"From step {trace.parted_at} on the steps are not those recorded before: they took their place")
         results = evaluate_selected(training)
         write_predictions(folder.predictions_path, session, results)
         return _complete(folder, index, progress, results, fingerprint)
+
+
+def _open_trace(folder: RunFolder, document: RunDocument, session: Session, replace: bool) -> TraceFile | NoTrace:
+    if not session.task.config.run.trace:
+        return NoTrace()
+    start = document.start
+    header = make_header(start.state, start.model_dump()) if start else make_header(session.initial)
+    return TraceFile(folder.trace_path, header, replace=replace, keep_header=bool(document.accepted))
 
 
 def make_loader(task: Task) -> BatchLoader:
@@ -133,19 +152,19 @@ def _complete(
 
 
 @contextmanager
-def _recorded_end(folder: RunFolder, index: Index) -> Iterator[None]:
-    """Leaves the right status behind however the training ends, and says how to go on."""
+def _recorded_end(folder: RunFolder, index: Index, command: str) -> Iterator[None]:
+    """Leaves the right status behind however the training ends, and says by which command to go on."""
     try:
         yield
     except Interrupted as error:
         _note_end(folder, index, "interrupted", error.message)
-        raise Interrupted(error.message, f"the state is safe; go on with: {resume_command(folder)}") from None
+        raise Interrupted(error.message, f"the state is safe; go on with: {command}") from None
     except KeyboardInterrupt:
         _note_end(folder, index, "interrupted", "broken off")
-        raise Interrupted("broken off", f"go on from the last checkpoint with: {resume_command(folder)}") from None
+        raise Interrupted("broken off", f"go on from the last checkpoint with: {command}") from None
     except StorageError as error:
         _note_end(folder, index, "failed", error.message)
-        raise RunError(error.message, f"{error.hint}; then go on with: {resume_command(folder)}") from error
+        raise RunError(error.message, f"make room, or mend what is named; then go on with: {command}") from error
     except GenmedError as error:
         _note_end(folder, index, "failed", error.message)
         raise
@@ -163,8 +182,12 @@ def _note_end(folder: RunFolder, index: Index, status: str, reason: str, details
     index.attempt(lambda registry: registry.update_run(document.id, **life_of(document)))
 
 
-def resume_command(folder: RunFolder) -> str:
+def resume_command(folder: RunFolder, data_root: Path | None = None) -> str:
     """The exact command, with --root where the run does not lie below the current folder."""
     root = folder.path.parent.parent
-    place = "" if root.resolve() == Path.cwd().resolve() else f" --root {root}"
-    return f"genmed resume {folder.name}{place}"
+    words = ["genmed", "resume", folder.name]
+    if root.resolve() != Path.cwd().resolve():
+        words += ["--root", str(root)]
+    if data_root:
+        words += ["--data-root", str(data_root)]
+    return shlex.join(words)

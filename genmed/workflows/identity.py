@@ -9,6 +9,7 @@ from typing import Any
 
 from genmed.ground.errors import RecordError
 from genmed.ground.fingerprints import digest_file
+from genmed.ground.sealed import read_sealed
 from genmed.records.config import Config
 from genmed.records.config.sources import layer_of_file, resolve
 from genmed.records.environment import compare_environments
@@ -20,6 +21,8 @@ from genmed.workflows.assemble import LoadedData, Session
 class Mismatch:
     """One thing that is not as recorded."""
 
+    part: str
+    """code, environment, data; or split, where images came, went or changed sides."""
     what: str
     recorded: Any
     found: Any
@@ -27,7 +30,7 @@ class Mismatch:
     why: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key != "why"}
+        return {key: value for key, value in asdict(self).items() if key not in ("part", "why")}
 
 
 def read_config(folder: RunFolder, document: RunDocument, data_root: Path | None = None) -> Config:
@@ -47,29 +50,48 @@ def read_config(folder: RunFolder, document: RunDocument, data_root: Path | None
     return config.replace(**{"data.root": str(data_root.absolute())}) if data_root else config
 
 
+def list_former(document: RunDocument) -> dict[str, list[str]]:
+    """Fingerprints that states of the run may belong to beside the present ones, by part: changes were accepted."""
+    former: dict[str, list[str]] = {}
+    for accepted in document.accepted:
+        former.setdefault(accepted.what, []).extend(
+            change["recorded"] for change in accepted.changes if change["what"] == accepted.what
+        )
+    return former
+
+
 def compare_session(folder: RunFolder, document: RunDocument, session: Session) -> list[Mismatch]:
-    """All that differs: code, then environment by field. Data are for `compare_data`."""
-    recorded = folder.read_json(folder.environment_path)
+    """All that differs: code, then environment by field. Data are for `compare_data`. Raises RecordError."""
+    recorded = read_sealed(folder.environment_path)
     found = []
     if session.code["digest"] != document.code_digest:
         names = _name_changes(recorded["code"]["files"], session.code["files"])
-        found.append(Mismatch("code", document.code_digest, session.code["digest"], True, f"changed: {names}"))
+        why = f"changed: {names}"
+        found.append(Mismatch("code", "code", document.code_digest, session.code["digest"], True, why))
     differences = compare_environments(recorded, {**session.environment, "code": recorded["code"]}, document.device)
     found += [
-        Mismatch(entry.field, entry.recorded, entry.found, entry.changes_bits, entry.why) for entry in differences
+        Mismatch("environment", entry.field, entry.recorded, entry.found, entry.changes_bits, entry.why)
+        for entry in differences
     ]
     return found
+
+
+def read_images(folder: RunFolder) -> dict[str, dict[str, str]]:
+    """The rows of data-images.csv by image. Raises RecordError where it or data.json is missing or damaged."""
+    described = read_sealed(folder.data_path)
+    if not folder.images_path.is_file():
+        raise RecordError(f"{folder.images_path} is missing")
+    if digest_file(folder.images_path) != described["images"]["sha256"]:
+        raise RecordError(f"{folder.images_path} is damaged or was edited: it fails its digest in {folder.data_path}")
+    with open(folder.images_path, newline="", encoding="utf-8") as file:
+        return {row["id"]: row for row in csv.DictReader(file)}
 
 
 def compare_data(folder: RunFolder, document: RunDocument, data: LoadedData) -> list[Mismatch]:
     """What differs between the recorded images and those here, by image. Raises RecordError for a damaged record."""
     if data.fingerprint == document.data_fingerprint:
         return []
-    described = folder.read_json(folder.data_path)
-    if not folder.images_path.is_file() or digest_file(folder.images_path) != described["images"]["sha256"]:
-        raise RecordError(f"{folder.images_path} is missing or was edited")
-    with open(folder.images_path, newline="", encoding="utf-8") as file:
-        recorded = {row["id"]: row for row in csv.DictReader(file)}
+    recorded = read_images(folder)
     records, classes = data.records, data.facts.classes
     found: list[Mismatch] = []
     for row, name in enumerate(records.ids):
@@ -82,14 +104,15 @@ def compare_data(folder: RunFolder, document: RunDocument, data: LoadedData) -> 
         }
         then = recorded.pop(name, None)
         if then is None:
-            found.append(Mismatch(f"image {name}", None, "present", True))
+            found.append(Mismatch("split", f"image {name}", None, "present", True))
             continue
         for column, value in now.items():
             if then[column] != value:
                 what = "pixels" if column == "decoded" else column
-                found.append(Mismatch(f"{what} of {name}", then[column], value, True))
-    found += [Mismatch(f"image {name}", "present", None, True) for name in recorded]
-    return found or [Mismatch("data", document.data_fingerprint, data.fingerprint, True)]
+                part = "split" if column == "split" else "data"
+                found.append(Mismatch(part, f"{what} of {name}", then[column], value, True))
+    found += [Mismatch("split", f"image {name}", "present", None, True) for name in recorded]
+    return found or [Mismatch("data", "data", document.data_fingerprint, data.fingerprint, True)]
 
 
 def _name_changes(recorded: dict[str, str], found: dict[str, str]) -> str:

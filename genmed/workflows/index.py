@@ -7,12 +7,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from genmed.engine.checkpoint import Checkpoint, check_checkpoint, describe_checkpoint, list_checkpoints
+from genmed.engine.checkpoint import MANIFEST, Checkpoint, check_checkpoint, describe_checkpoint, list_checkpoints
 from genmed.ground.errors import ConfigError, RecordError, RunNotFoundError, StorageError
+from genmed.ground.sealed import read_sealed
 from genmed.records.config import flatten
 from genmed.records.config.sources import layer_of_file, resolve
 from genmed.records.registry import FINAL, CheckpointRow, Registry, RunRecord, RunRow, VerificationRow, open_registry
 from genmed.records.run_folder import RUNS, RunDocument, RunFolder, list_run_folders
+from genmed.workflows.claim import lives
 from genmed.workflows.reporting import Reporter
 
 
@@ -35,6 +37,25 @@ def open_for_writing(root: Path) -> Registry:
     """Raises StorageError."""
     registry = open_registry(root, create=True)
     assert registry is not None
+    return registry
+
+
+def open_true(root: Path) -> Registry | None:
+    """The registry, after adding runs whose folders it does not know; None where there is neither.
+
+    A power cut may take its last rows, or all of it may be gone. A run that is being born is left to its own process.
+    """
+    registry = open_registry(root, create=False)
+    known = {run.name for run in registry.names()} if registry else set()
+    for folder in list_run_folders(root):
+        if folder.name not in known:
+            try:
+                document = folder.read()
+                if document.status != "running" or not lives(document.process, document.started):
+                    registry = registry or open_for_writing(root)
+                    registry.replace_run(record_of(folder))
+            except (RecordError, ConfigError, StorageError):  # `genmed list --rebuild` tells of it
+                continue
     return registry
 
 
@@ -63,7 +84,9 @@ def record_of(folder: RunFolder) -> RunRecord:
     if document.metrics:
         metrics[FINAL] = dict(document.metrics)
     verifications = [verification_row(document.id, line) for line in folder.read_verifications()]
-    return RunRecord(row_of(folder, document), metrics, checkpoint_rows(document.id, folder), verifications)
+    whole = [path for path in list_checkpoints(folder.checkpoints_path) if not check_checkpoint(path)]
+    checkpoints = checkpoint_rows(document.id, [describe_checkpoint(path) for path in whole], document.best_epoch)
+    return RunRecord(row_of(folder, document), metrics, checkpoints, verifications)
 
 
 def verification_row(run_id: str, line: dict[str, Any]) -> VerificationRow:
@@ -83,7 +106,7 @@ NOT_METRICS = ("epoch", "step", "images_per_second", "peak_memory_mib")
 
 def row_of(folder: RunFolder, document: RunDocument) -> RunRow:
     """The run's own row. Raises RecordError."""
-    environment = folder.read_json(folder.environment_path)
+    environment = read_sealed(folder.environment_path)
     config = resolve([layer_of_file(folder.config_path)]).config
     cpu, git = environment["cpu"], environment["git"] or {}
     return RunRow(
@@ -101,7 +124,7 @@ def row_of(folder: RunFolder, document: RunDocument) -> RunRow:
         parent=document.parent,
         tags=list(document.tags),
         note=document.note,
-        accepted=list(document.accepted),
+        accepted=[entry.model_dump(mode="json") for entry in document.accepted],
         epochs_total=document.epochs_total,
         fingerprint=document.fingerprint,
         trace_digest=document.trace_digest,
@@ -133,15 +156,8 @@ def life_of(document: RunDocument) -> dict[str, Any]:
     }
 
 
-def checkpoint_rows(run_id: str, folder: RunFolder, newest: Checkpoint | None = None) -> Sequence[CheckpointRow]:
-    """The whole checkpoints on the disk; `newest` spares digesting the one just written."""
-    best = folder.read().best_epoch
-    whole = []
-    for path in list_checkpoints(folder.checkpoints_path):
-        if newest and newest.folder == path:
-            whole.append(newest)
-        elif not check_checkpoint(path):
-            whole.append(describe_checkpoint(path))
+def checkpoint_rows(run_id: str, kept: Sequence[Checkpoint], best_epoch: int) -> Sequence[CheckpointRow]:
+    """The rows of the checkpoints on the disk, oldest first."""
     return [
         CheckpointRow(
             run_id=run_id,
@@ -149,8 +165,11 @@ def checkpoint_rows(run_id: str, folder: RunFolder, newest: Checkpoint | None = 
             epoch=checkpoint.epoch,
             step=checkpoint.step,
             sha256=checkpoint.sha256,
-            kinds=[*(["best"] if checkpoint.epoch == best else []), *(["last"] if checkpoint is whole[-1] else [])],
-            created=datetime.fromtimestamp((checkpoint.folder / "manifest.json").stat().st_mtime).astimezone(),
+            kinds=[
+                *(["best"] if checkpoint.is_end_of(best_epoch) else []),
+                *(["last"] if checkpoint is kept[-1] else []),
+            ],
+            created=datetime.fromtimestamp((checkpoint.folder / MANIFEST).stat().st_mtime).astimezone(),
         )
-        for checkpoint in whole
+        for checkpoint in kept
     ]

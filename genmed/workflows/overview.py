@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,17 @@ from genmed.engine.checkpoint import check_checkpoint, describe_checkpoint, list
 from genmed.ground.determinism import apply_settings
 from genmed.ground.errors import GenmedError, RecordError, RunNotFoundError
 from genmed.ground.fingerprints import digest_file
+from genmed.ground.sealed import read_sealed
 from genmed.parts.data.records import SPLITS
 from genmed.records.config import Config
-from genmed.records.environment import capture_environment, compare_environments, digest_code, is_alive
-from genmed.records.registry import RunSummary, open_registry
-from genmed.records.run_folder import RUNS, RunDocument, RunFolder, now
+from genmed.records.environment import capture_environment, compare_environments, digest_code
+from genmed.records.registry import RunSummary
+from genmed.records.run_folder import RUNS, RunDocument, RunFolder
 from genmed.workflows.assemble import choose_device, list_user_files
+from genmed.workflows.claim import lives
 from genmed.workflows.identity import read_config
+from genmed.workflows.index import open_true
 
-SILENT_FOR = timedelta(minutes=5)
 SOFTWARE = ("python.", "packages.", "libraries.")
 HARDWARE = ("cpu.", "gpus", "cuda.")
 Check = tuple[bool, str, str]
@@ -28,7 +29,7 @@ Check = tuple[bool, str, str]
 
 def find_run(reference: str, root: Path) -> RunFolder:
     """The folder of the run that goes by this name, id, prefix, `latest` or `latest~N`. Raises RunNotFoundError."""
-    registry = open_registry(root, create=False)
+    registry = open_true(root)
     if registry is None:
         raise RunNotFoundError(f"no run {reference!r}: there are no runs below {root}", "name their root with --root")
     folder = RunFolder(root / registry.find(reference).path)
@@ -41,7 +42,7 @@ def find_run(reference: str, root: Path) -> RunFolder:
 
 def list_runs(root: Path, limit: int | None = None) -> list[dict[str, Any]]:
     """Newest first: each run's row with its true status and headline; empty where there is no registry."""
-    registry = open_registry(root, create=False)
+    registry = open_true(root)
     if registry is None:
         return []
     rows = registry.runs(limit=limit)
@@ -73,6 +74,8 @@ def describe_run(folder: RunFolder) -> dict[str, Any]:
             {"path": entry.path, "epoch": entry.epoch, "step": entry.step, "sha256": entry.sha256}
             for entry in checkpoints
         ],
+        "parent": document.parent,
+        "accepted": [entry.model_dump(mode="json") for entry in document.accepted],
     }
 
 
@@ -97,7 +100,7 @@ def describe_environment(config: Config, folder: RunFolder | None) -> dict[str, 
     if folder is None:
         return capture_environment(choose_device(compute.device))
     document = folder.read()
-    recorded = folder.read_json(folder.environment_path)
+    recorded = read_sealed(folder.environment_path)
     found = capture_environment(document.device)
     code = digest_code(list_user_files(config))
     differences = compare_environments(recorded, {**found, "code": code}, document.device)
@@ -111,7 +114,7 @@ def describe_environment(config: Config, folder: RunFolder | None) -> dict[str, 
 def _check_seed(folder: RunFolder, document: RunDocument) -> Check:
     item = "seed set"
     try:
-        started_with = folder.read_json(folder.environment_path)["determinism"]["PYTHONHASHSEED"]
+        started_with = read_sealed(folder.environment_path)["determinism"]["PYTHONHASHSEED"]
     except RecordError as error:
         return False, item, error.message
     return started_with == str(document.seed), item, f"{document.seed}; PYTHONHASHSEED was {started_with}"
@@ -120,7 +123,7 @@ def _check_seed(folder: RunFolder, document: RunDocument) -> Check:
 def _check_surroundings(folder: RunFolder, document: RunDocument, item: str, parts: Sequence[str]) -> Check:
     """Then against now, as far as it can change bits and can be told without torch."""
     try:
-        recorded = folder.read_json(folder.environment_path)
+        recorded = read_sealed(folder.environment_path)
     except RecordError as error:
         return False, item, error.message
     found = capture_environment(document.device, with_torch=False)
@@ -146,7 +149,7 @@ def _check_config(folder: RunFolder, document: RunDocument) -> list[Check]:
 def _check_split(folder: RunFolder) -> Check:
     item = "split recorded"
     try:
-        described = folder.read_json(folder.data_path)
+        described = read_sealed(folder.data_path)
     except RecordError as error:
         return False, item, error.message
     if not folder.images_path.is_file() or digest_file(folder.images_path) != described["images"]["sha256"]:
@@ -183,9 +186,7 @@ def _judge_status(row: RunSummary, root: Path) -> str:
     if row.status != "running":
         return row.status
     try:
-        alive = is_alive(RunFolder(root / row.path).read().process)
+        process = RunFolder(root / row.path).read().process
     except RecordError:
         return "interrupted"
-    if alive is None:
-        alive = row.heartbeat is not None and now() - row.heartbeat < SILENT_FOR
-    return "running" if alive else "interrupted"
+    return "running" if lives(process, row.heartbeat) else "interrupted"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -52,6 +53,8 @@ class Recorder:
         self._folder, self._document = folder, document
         self._index, self._reporter, self._stop = index, reporter, stop
         self._beaten = time.monotonic()
+        self._one_at_a_time = threading.Lock()
+        """Checkpoints are told of from beside the training; run.json is read, changed and written."""
 
     def on_step(self, record: StepRecord, images: int) -> None:
         self._reporter.step(record.step, record.epoch, record.mean_loss)
@@ -68,14 +71,17 @@ class Recorder:
         self._folder.log(describe_epoch(report, self._document.epochs_total))
         done: dict[str, int] = {"epochs_done": report.epoch, "steps_done": report.step}
         best = {"best_epoch": report.epoch} if report.is_best else {}
-        self._folder.update(**done, **best)
+        with self._one_at_a_time:
+            self._folder.update(**done, **best)
         self._index.attempt(
             lambda registry: registry.record_epoch(self._document.id, report.epoch, report.metrics, **done)
         )
         self._reporter.epoch(report, self._document.epochs_total)
 
-    def on_checkpoint(self, checkpoint: Checkpoint) -> None:
-        rows = checkpoint_rows(self._document.id, self._folder, checkpoint)
+    def on_checkpoint(self, kept: Sequence[Checkpoint], best_epoch: int) -> None:
+        with self._one_at_a_time:
+            self._folder.update(checkpoint_step=kept[-1].step)
+        rows = checkpoint_rows(self._document.id, kept, best_epoch)
         self._index.attempt(lambda registry: registry.record_checkpoints(self._document.id, rows))
 
     def stop_asked(self) -> str | None:

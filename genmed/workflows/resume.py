@@ -2,55 +2,103 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
+from genmed.engine.checkpoint import Checkpoint, read_chain
+from genmed.engine.checkpoint_store import CheckpointStore
 from genmed.engine.progress import Progress
-from genmed.ground.errors import EnvironmentMismatch, RecordError, RequestError
-from genmed.ground.files import sweep_temporaries
-from genmed.records.environment import is_alive
-from genmed.records.run_folder import RunDocument, RunFolder
-from genmed.workflows.assemble import Session, assemble
+from genmed.engine.trace import read_whole_part
+from genmed.ground.errors import EnvironmentMismatch, RecordError
+from genmed.ground.files import sweep_temporaries, write_bytes
+from genmed.records.run_folder import AcceptedChange, RunDocument, RunFolder, now
+from genmed.workflows.assemble import Session, assemble, write_data
+from genmed.workflows.claim import claimed
 from genmed.workflows.execute import execute
-from genmed.workflows.identity import Mismatch, compare_data, compare_session, read_config
+from genmed.workflows.identity import Mismatch, compare_data, compare_session, read_config, read_images
 from genmed.workflows.index import Index, open_for_writing, record_of
 from genmed.workflows.reporting import Reporter
-from genmed.workflows.train import open_store
+from genmed.workflows.train import open_store, write_environment
+
+Part = Literal["code", "environment", "data"]
+ACCEPTABLE: tuple[Part, ...] = get_args(Part)
+MOST_KEPT = 100
 
 
-def resume(folder: RunFolder, root: Path, reporter: Reporter, data_root: Path | None = None) -> RunFolder:
+def resume(
+    folder: RunFolder,
+    root: Path,
+    reporter: Reporter,
+    *,
+    data_root: Path | None = None,
+    accept: Collection[str] = (),
+) -> RunFolder:
     """Continues the run from its newest whole checkpoint; steps recomputed on the way must equal the trace.
 
-    data_root: where the data lie now, if not where they lay. A completed run is left as it is. Raises RequestError
-    where the run lives, its record is broken, or config, data, code or environment differ in what can change bits;
-    Interrupted, RunError.
+    data_root: where the data lie now, if not where they lay. accept: what may differ from the record, of ACCEPTABLE;
+    the run is marked for it. A completed run is left as it is. Raises RequestError where another process works on the
+    run, its record is broken, or config, data, code or environment differ in what can change bits; Interrupted,
+    RunError.
     """
     document = folder.read()
     if document.status == "completed":
         reporter.message(f"{document.name} is already complete")
         return folder
-    if document.status == "running" and is_alive(document.process):
-        raise RequestError(f"{document.name} is running now, as process {document.process['pid']}", "wait for its end")
-    config = read_config(folder, document, data_root)
-    session = assemble(config, reporter, trust_stamps=False)
-    _refuse_mismatch(folder, document, session)
-    sweep_temporaries(folder.path)
-    store = open_store(folder, session)
-    checkpoint, broken = store.newest_whole()
+    with claimed(folder, root) as document:
+        sweep_temporaries(folder.path)
+        session = assemble(read_config(folder, document, data_root), reporter, trust_stamps=False)
+        mend_data_record(folder, document, session, reporter)
+        changes = find_changes(folder, document, session, accept)
+        store = open_store(folder, document, session)
+        checkpoint = choose_checkpoint(folder, document, store, reporter)
+        progress = store.restore(checkpoint, session.learner) if checkpoint else Progress()
+        note_accepted(folder, changes, progress.step)
+        replace_records(folder, session, changes, progress.step)
+        where = describe_position(session, progress)
+        done = progress.epoch if progress.epoch_over else progress.epoch - 1
+        folder.write_metrics([row for row in folder.read_metrics() if (row["epoch"] or 0) <= done])
+        folder.update(epochs_done=done, steps_done=progress.step, best_epoch=progress.best_epoch)
+        folder.log(f"Resuming at {where}")
+        reporter.message(f"resuming {document.id} at {where}")
+        registry = open_for_writing(root)
+        registry.replace_run(record_of(folder))
+    index = Index(registry, reporter)
+    execute(session, folder, index, reporter, store, progress, data_root=data_root, replace_steps=bool(changes))
+    return folder
+
+
+def choose_checkpoint(
+    folder: RunFolder, document: RunDocument, store: CheckpointStore, reporter: Reporter
+) -> Checkpoint | None:
+    """The newest whole checkpoint to which the trace leads; None: the run starts from its initial state.
+
+    What is damaged is named, and costs the time of computing its steps again, but no bit. Raises RecordError where
+    there were checkpoints and none is left.
+    """
+    whole, broken = store.list_whole()
     for problem in broken:
         reporter.message(f"{problem}; an earlier checkpoint is taken")
-    if checkpoint is None and (broken or document.epochs_done > 1):
+    if not whole and (broken or document.checkpoint_step):
         raise RecordError(f"{document.name} has no whole checkpoint left", "train it again with --config")
-    progress = store.restore(checkpoint, session.learner) if checkpoint else Progress()
-    done = progress.epoch if progress.epoch_over else progress.epoch - 1
-    folder.write_metrics([row for row in folder.read_metrics() if (row["epoch"] or 0) <= done])
-    folder.update(epochs_done=done, steps_done=progress.step, best_epoch=progress.best_epoch)
-    where = describe_position(session, progress)
-    folder.log(f"Resuming at {where}")
-    reporter.message(f"resuming {document.id} at {where}")
-    registry = open_for_writing(root)
-    registry.replace_run(record_of(folder))
-    execute(session, folder, Index(registry, reporter), reporter, store, progress)
-    return folder
+    usable = whole
+    if any(read_chain(checkpoint.folder) for checkpoint in whole):
+        trace = read_whole_part(folder.trace_path)
+        last = trace.last if trace else -1
+        usable = [
+            checkpoint
+            for checkpoint in whole
+            if trace and checkpoint.step <= last and read_chain(checkpoint.folder) == trace.chain_at(checkpoint.step)
+        ]
+        problem = (trace.problem or trace.torn) if trace else "it is missing or has no header"
+        if len(usable) < len(whole) and not problem:
+            problem = f"it ends at step {last}, and a checkpoint is of step {whole[0].step}"
+        if problem:
+            reporter.message(f"{folder.trace_path} is damaged: {problem}; the steps from there are computed again")
+    if not usable and document.start and whole:
+        raise RecordError(f"{document.name} begins at step {document.start.step}, and that checkpoint is not whole")
+    return usable[0] if usable else None
 
 
 def describe_position(session: Session, progress: Progress) -> str:
@@ -59,22 +107,92 @@ def describe_position(session: Session, progress: Progress) -> str:
     if progress.finished:
         return "the final evaluation"
     epoch, step = progress.epoch, progress.step_in_epoch + 1
-    if progress.epoch_over or step > task.steps_per_epoch:
+    if progress.epoch_over:
         epoch, step = epoch + 1, 1
+    if step > task.steps_per_epoch:
+        return f"epoch {epoch}/{task.total_epochs}, validation"
     return f"epoch {epoch}/{task.total_epochs}, step {step}/{task.steps_per_epoch}"
 
 
-def _refuse_mismatch(folder: RunFolder, document: RunDocument, session: Session) -> None:
+@dataclass(frozen=True)
+class Change:
+    """A part that is not as recorded, and was accepted."""
+
+    what: Part
+    mismatches: Sequence[Mismatch]
+
+
+def find_changes(folder: RunFolder, document: RunDocument, session: Session, accept: Collection[str]) -> list[Change]:
+    """What differs in what can change bits, by part. Raises EnvironmentMismatch where a part is not accepted."""
     found = compare_data(folder, document, session.data) + compare_session(folder, document, session)
     changing = [entry for entry in found if entry.changes_bits]
-    if changing:
-        raise EnvironmentMismatch(
-            f"{document.name} cannot be resumed to the bit: {_describe(changing)}",
-            "put it back as it was; `genmed env RUN` shows all differences",
+    refused = [entry for entry in changing if entry.part not in accept]
+    if refused:
+        parts = list(dict.fromkeys(entry.part for entry in refused))
+        hint = "put it back as it was; `genmed env RUN` shows all differences"
+        if all(part in ACCEPTABLE for part in parts):
+            flags = " ".join(f"--accept {part}" for part in parts)
+            hint += f"; or go on all the same with {flags}, which marks the run for ever"
+        raise EnvironmentMismatch(f"{document.name} cannot be resumed to the bit: {_describe(refused)}", hint)
+    if any(entry.part == "data" for entry in changing):  # as one value too, which its states belong to
+        changing.insert(0, Mismatch("data", "data", document.data_fingerprint, session.data.fingerprint, True))
+    found_parts = {part: [entry for entry in changing if entry.part == part] for part in ACCEPTABLE}
+    return [Change(part, entries) for part, entries in found_parts.items() if entries]
+
+
+def note_accepted(folder: RunFolder, changes: Sequence[Change], step: int) -> None:
+    """Marks the run in run.json and its log, for ever."""
+    entries = [
+        AcceptedChange(
+            what=change.what,
+            step=step,
+            when=now(),
+            changes=tuple(entry.to_json() for entry in change.mismatches[:MOST_KEPT]),
+            count=len(change.mismatches),
         )
+        for change in changes
+    ]
+    if entries:
+        folder.update(accepted=(*folder.read().accepted, *entries))
+    for change in changes:
+        folder.log(f"Accepted another {change.what} from step {step} on: {_describe(change.mismatches)}")
 
 
-def _describe(mismatches: list[Mismatch]) -> str:
+def replace_records(folder: RunFolder, session: Session, changes: Sequence[Change], step: int) -> None:
+    """Makes what is here now the record that the next resume compares with; what was recorded stays beside it.
+
+    run.json, which marks the run, was first: a crash in between asks for the same changes again.
+    """
+    parts = {change.what for change in changes}
+    paths = [folder.environment_path] if parts & {"code", "environment"} else []
+    paths += [folder.data_path, folder.images_path] if "data" in parts else []
+    for path in paths:
+        until = path.with_name(f"{path.stem}-until-step-{step:07d}{path.suffix}")
+        if not until.exists():
+            write_bytes(until, path.read_bytes())
+    if parts:
+        folder.update(code_digest=session.code["digest"], data_fingerprint=session.data.fingerprint)
+    if parts & {"code", "environment"}:
+        write_environment(folder, session)
+    if "data" in parts:
+        write_data(folder, session)
+
+
+def mend_data_record(folder: RunFolder, document: RunDocument, session: Session, reporter: Reporter) -> None:
+    """Writes data.json and its table anew where they are damaged and the data are those of the run."""
+    if session.data.fingerprint != document.data_fingerprint:
+        return
+    try:
+        read_images(folder)
+    except RecordError as error:
+        write_data(folder, session)
+        reporter.message(f"{error.message}; the data are those of the run, so it is written anew")
+
+
+def _describe(mismatches: Sequence[Mismatch]) -> str:
     more = f"; and {len(mismatches) - 3} more" if len(mismatches) > 3 else ""
-    shown = [f"{entry.what} was {entry.recorded}, is {entry.found}" for entry in mismatches[:3]]
+    shown = [
+        f"{entry.what} was {entry.recorded}, is {entry.found}" + (f" ({entry.why})" if entry.part == "code" else "")
+        for entry in mismatches[:3]
+    ]
     return "; ".join(shown) + more

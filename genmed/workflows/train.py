@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from genmed.engine.checkpoint import CheckpointStore
+from genmed.engine.checkpoint_store import CheckpointStore, Retention
 from genmed.engine.progress import Progress
-from genmed.ground.files import write_json, write_text
+from genmed.ground.files import write_text
+from genmed.ground.sealed import write_sealed
 from genmed.parts.data.datasets import find_dataset
 from genmed.records.config import ResolvedConfig, write_document
 from genmed.records.registry import open_registry
 from genmed.records.run_folder import RunDocument, RunFolder, check_root, new_run_folder, now, this_process
 from genmed.workflows.assemble import Session, assemble, write_data
 from genmed.workflows.execute import execute
+from genmed.workflows.identity import list_former
 from genmed.workflows.index import Index, open_for_writing, row_of
 from genmed.workflows.reporting import Reporter
 
@@ -31,13 +33,13 @@ def train(resolved: ResolvedConfig, root: Path, reporter: Reporter) -> RunFolder
         check_layout(Path(data.root))
     session = assemble(resolved.config, reporter)
     registry = open_for_writing(root)
-    with new_run_folder(root, run_prefix(session)) as (run_id, folder):
-        document = write_record(folder, run_id, session, resolved)
-        registry.add_run(row_of(folder, document))
+    with new_run_folder(root, run_prefix(session)) as (run_id, building, folder):
+        document = write_record(building, run_id, folder.name, session, resolved)
+    registry.add_run(row_of(folder, document))
     for line in introduce(session, folder):
         folder.log(line)
         reporter.message(line)
-    execute(session, folder, Index(registry, reporter), reporter, open_store(folder, session), Progress())
+    execute(session, folder, Index(registry, reporter), reporter, open_store(folder, document, session), Progress())
     return folder
 
 
@@ -48,26 +50,33 @@ def run_prefix(session: Session) -> str:
     return config.run.name or f"{config.data.dataset}-{model}-s{config.seed}"
 
 
-def open_store(folder: RunFolder, session: Session) -> CheckpointStore:
+def open_store(folder: RunFolder, document: RunDocument, session: Session) -> CheckpointStore:
     """The run's checkpoints, kept as the config says."""
     kept = session.task.config.checkpoints
-    return CheckpointStore(folder.checkpoints_path, session.identity, keep=kept.keep, every_epochs=kept.every_epochs)
+    first_step = document.start.step if document.start else 0
+    retention = Retention(kept.keep, kept.keep_every_epochs, kept.keep_every_steps, first_step)
+    return CheckpointStore(folder.checkpoints_path, session.identity, retention, list_former(document))
 
 
-def write_record(folder: RunFolder, run_id: str, session: Session, resolved: ResolvedConfig) -> RunDocument:
-    """All that is known of a run before its first step; run.json last, for it makes the folder a run."""
+def write_record(
+    folder: RunFolder, run_id: str, name: str, session: Session, resolved: ResolvedConfig, **more: Any
+) -> RunDocument:
+    """All that is known of a run before its first step; run.json last, for it makes the folder a run.
+
+    more: fields of run.json that a run has for its descent.
+    """
     task = session.task
     origins = dict(resolved.origins)
     if resolved.config.compute.device != task.device:
         origins["compute.device"] = f"{resolved.config.compute.device}, resolved here"
     write_text(folder.config_path, write_document(task.config, origins))
-    write_json(folder.environment_path, {**session.environment, "code": session.code})
-    write_json(folder.data_path, write_data(folder, session))
+    write_environment(folder, session)
+    write_data(folder, session)
     moment = now()
     return folder.write(
         RunDocument(
             id=run_id,
-            name=folder.name,
+            name=name,
             status="running",
             seed=task.config.seed,
             dataset=task.config.data.dataset,
@@ -83,8 +92,13 @@ def write_record(folder: RunFolder, run_id: str, session: Session, resolved: Res
             code_digest=session.code["digest"],
             weights=session.weights,
             epochs_total=task.total_epochs,
+            **more,
         )
     )
+
+
+def write_environment(folder: RunFolder, session: Session) -> None:
+    write_sealed(folder.environment_path, {**session.environment, "code": session.code})
 
 
 def introduce(session: Session, folder: RunFolder) -> list[str]:

@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,16 @@ def train(config: Config | Mapping[str, Any] | None = None, *, root: Path | str 
         return _run("train", "--config", str(file), root=root)
 
 
-def resume(run: str, *, root: Path | str = ".") -> dict[str, Any]:
+def resume(
+    run: str, *, root: Path | str = ".", epochs: int | None = None, accept: Sequence[str] = ()
+) -> dict[str, Any]:
     """Goes on with a run that was broken off and describes it, with the keys of `genmed resume --json`.
 
-    run: name, id, prefix of either, `latest` or `latest~N`. Raises GenmedError's children.
+    run: name, id, prefix of either, `latest` or `latest~N`. epochs: continue a finished run up to so many, as a new
+    run. accept: what may differ from the record ("code", "environment", "data"). Raises GenmedError's children.
     """
-    return _run("resume", run, root=root)
+    options = [] if epochs is None else ["--epochs", str(epochs)]
+    return _run("resume", run, *options, *(f"--accept={part}" for part in accept), root=root)
 
 
 def verify(run: str, *, root: Path | str = ".", full: bool = False) -> dict[str, Any]:

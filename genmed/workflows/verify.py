@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genmed.engine.checkpoint import Checkpoint, CheckpointStore, check_checkpoint, list_checkpoints
+from genmed.engine.checkpoint import Checkpoint, check_checkpoint, describe_checkpoint, list_checkpoints
+from genmed.engine.checkpoint_store import CheckpointStore
+from genmed.engine.learner import fingerprint_learner
 from genmed.engine.loop import EpochReport, Training
 from genmed.engine.progress import Progress
 from genmed.engine.step import StepRecord
@@ -16,21 +19,21 @@ from genmed.engine.trace import (
     Divergence,
     RecordedTrace,
     find_divergence,
-    make_header,
     make_line,
     read_trace,
     trace_digest,
 )
-from genmed.ground.errors import ConfigError, DataError, Interrupted, RecordError, RequestError, RunError
-from genmed.ground.fingerprints import digest_file
-from genmed.records.environment import is_alive
+from genmed.ground.errors import ConfigError, DataError, Interrupted, RecordError, RunError
+from genmed.ground.sealed import read_sealed
 from genmed.records.run_folder import RunDocument, RunFolder, now
 from genmed.workflows.assemble import Session, assemble
+from genmed.workflows.claim import refuse_running
 from genmed.workflows.execute import evaluate_selected, make_loader, merge_metrics
-from genmed.workflows.identity import Mismatch, compare_data, compare_session, read_config
+from genmed.workflows.identity import Mismatch, compare_data, compare_session, read_config, read_images
 from genmed.workflows.index import Index, open_for_writing, verification_row
 from genmed.workflows.recording import StopSignal
 from genmed.workflows.reporting import Reporter
+from genmed.workflows.train import open_store
 
 EXIT_CODES = {"identical": 0, "consistent": 1, "diverged": 1, "not comparable": 2}
 
@@ -94,14 +97,14 @@ class _Comparison:
     full: bool
     compared: int = 0
     divergence: Divergence | None = None
-    _chain: str = field(default="", init=False)
+    chain: None = None
 
     def record(self, step: StepRecord, state: str | None) -> None:
-        if step.step > len(self.recorded.lines):
+        if step.step > self.recorded.last:
             raise _EnoughError
-        recorded = self.recorded.lines[step.step - 1]
-        found = find_divergence(recorded, make_line(step, state if "state" in recorded else None, self._chain))
-        self.compared = step.step
+        recorded = self.recorded.line(step.step)
+        found = find_divergence(recorded, make_line(step, state if "state" in recorded else None, ""))
+        self.compared = step.step - self.recorded.start
         self.divergence = self.divergence or found
         if found and not self.full:
             raise _EnoughError
@@ -127,7 +130,7 @@ class _Watcher:
     def on_epoch(self, report: EpochReport) -> None:
         self.reporter.epoch(report, self.epochs)
 
-    def on_checkpoint(self, checkpoint: Checkpoint) -> None: ...
+    def on_checkpoint(self, kept: Sequence[Checkpoint], best_epoch: int) -> None: ...
 
     def stop_asked(self) -> str | None:
         return self.stop.name
@@ -142,15 +145,14 @@ def verify(
     Interrupted; RequestError where the run is still running.
     """
     document = folder.read()
-    if document.status == "running" and is_alive(document.process):
-        raise RequestError(f"{document.name} is running now, as process {document.process['pid']}", "wait for its end")
+    refuse_running(document, root)
     try:
         trace = _read_checked_trace(folder, document)
         _check_record(folder, document, trace)
         config = read_config(folder, document, data_root)
         session = assemble(config, reporter, trust_stamps=False)
         changed = compare_data(folder, document, session.data)
-        causes = compare_session(folder, document, session)
+        causes = compare_session(folder, document, session) + _list_accepted(document)
     except (RecordError, DataError, ConfigError) as error:
         return _keep(folder, root, reporter, _refuse(document, error.message))
     if changed:
@@ -158,7 +160,7 @@ def verify(
         problem = f"the data are not those of the run: {changed[0].what}{more}"
         return _keep(folder, root, reporter, _refuse(document, problem, changed[:100]))
     elsewhere = any(entry.changes_bits for entry in causes)
-    report = _run_again(session, document, trace, causes, full or elsewhere, reporter)
+    report = _run_again(folder, session, document, trace, causes, full or elsewhere, reporter)
     return _keep(folder, root, reporter, report)
 
 
@@ -169,8 +171,8 @@ def _read_checked_trace(folder: RunFolder, document: RunDocument) -> RecordedTra
         raise RecordError(f"{folder.trace_path} was edited: it is {digest}, recorded is {document.trace_digest}")
     if not trace.lines:
         raise RecordError(f"{folder.trace_path} has no step to compare")
-    if len(trace.lines) < document.steps_done:
-        raise RecordError(f"{folder.trace_path} ends at step {len(trace.lines)} of {document.steps_done}")
+    if trace.last < document.steps_done:
+        raise RecordError(f"{folder.trace_path} ends at step {trace.last} of {document.steps_done}")
     return trace
 
 
@@ -181,16 +183,24 @@ def _check_record(folder: RunFolder, document: RunDocument, trace: RecordedTrace
         raise RecordError("; ".join(broken))
     if document.status == "completed" and not list_checkpoints(folder.checkpoints_path):
         raise RecordError(f"{folder.checkpoints_path} is empty")
-    described = folder.read_json(folder.data_path)
-    if described["fingerprint"] != document.data_fingerprint:
+    if read_sealed(folder.data_path)["fingerprint"] != document.data_fingerprint:
         raise RecordError(f"{folder.data_path} was edited: its fingerprint is not that of {folder.document_path.name}")
-    if not folder.images_path.is_file() or digest_file(folder.images_path) != described["images"]["sha256"]:
-        raise RecordError(f"{folder.images_path} is missing or was edited")
+    read_images(folder)
     if document.fingerprint and trace.lines[-1].get("state") != document.fingerprint:
         raise RecordError(f"{folder.document_path} was edited: its final state is not the trace's last")
 
 
+def _list_accepted(document: RunDocument) -> list[Mismatch]:
+    """The run itself was not made under one code, environment or data."""
+    return [
+        Mismatch(entry.what, f"{change['what']}, until step {entry.step}", change["recorded"], change["found"], True)
+        for entry in document.accepted
+        for change in entry.changes
+    ]
+
+
 def _run_again(
+    folder: RunFolder,
     session: Session,
     document: RunDocument,
     recorded: RecordedTrace,
@@ -202,22 +212,27 @@ def _run_again(
     total = len(recorded.lines)
     comparison = _Comparison(recorded, full)
     metrics: dict[str, float | None] = {}
-    if make_header(session.initial) != recorded.header:
-        comparison.divergence = Divergence(0, 0, "initial")
     with tempfile.TemporaryDirectory(prefix="genmed-verify-") as scratch:
-        store = CheckpointStore(Path(scratch), session.identity, keep=1, every_epochs=None)
+        progress, initial = Progress(), session.initial
+        if document.start:
+            progress = _begin_where_it_began(folder, document, session, Path(scratch))
+            initial = fingerprint_learner(session.learner, progress)
+        if initial != recorded.header["initial"]:
+            comparison.divergence = Divergence(recorded.start, progress.epoch, "initial")
+        store = CheckpointStore(Path(scratch), session.identity)
         watcher = _Watcher(reporter, stop, task.total_epochs)
-        training = Training(task, session.learner, Progress(), make_loader(task), comparison, store, watcher)
+        training = Training(task, session.learner, progress, make_loader(task), comparison, store, watcher)
         with stop.heard():
-            reporter.begin_steps(0, total, task.config.training.batch_size)
+            reporter.begin_steps(recorded.start, recorded.last, task.config.training.batch_size)
             try:
                 if full or not comparison.divergence:
-                    training.run()
+                    with store:
+                        training.run()
                     metrics = merge_metrics(evaluate_selected(training))
             except _EnoughError:
                 pass
             except Interrupted as error:
-                raise Interrupted(f"verify {error.message}: no verdict", "start it again") from None
+                raise Interrupted(f"verify was stopped by {error.message}: no verdict", "start it again") from None
             except RunError as error:  # as the run itself ended, or else fewer steps than recorded were compared
                 reporter.message(error.message)
             finally:
@@ -225,10 +240,26 @@ def _run_again(
     compared = [MetricComparison(name, value, metrics.get(name)) for name, value in document.metrics.items()]
     divergence = comparison.divergence
     if divergence is None and metrics and any(entry.recorded != entry.found for entry in compared):
-        divergence = Divergence(comparison.compared, training.progress.epoch, "metrics")
+        divergence = Divergence(recorded.last, training.progress.epoch, "metrics")
     whole = comparison.compared == total
     verdict = "identical" if divergence is None and whole else "diverged"
     return Report(document.name, verdict, comparison.compared, total, divergence, causes, compared)
+
+
+def _begin_where_it_began(folder: RunFolder, document: RunDocument, session: Session, scratch: Path) -> Progress:
+    """The state in which the run that this one continues ended, and that one's best: both are kept in this one."""
+    store = open_store(folder, document, session)
+    whole, _ = store.list_whole()
+    start = next(
+        (checkpoint for checkpoint in whole if document.start and checkpoint.step == document.start.step), None
+    )
+    if start is None:
+        raise RecordError(f"{folder.checkpoints_path} has no whole checkpoint of the step from which the run began")
+    progress = store.restore(start, session.learner)
+    for path in list_checkpoints(folder.checkpoints_path):
+        if describe_checkpoint(path).is_end_of(progress.best_epoch):
+            shutil.copytree(path, scratch / path.name)
+    return progress
 
 
 def _refuse(document: RunDocument, problem: str, causes: Sequence[Mismatch] = ()) -> Report:

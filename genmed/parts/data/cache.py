@@ -9,7 +9,6 @@ The key is made of the files' digests and of how they are prepared; where the fi
 
 import errno
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -19,19 +18,23 @@ from typing import Any
 
 import numpy as np
 
-from genmed.ground.errors import DataError
+from genmed.ground.errors import DataError, RecordError
 from genmed.ground.files import (
     allocate,
+    remove_folder,
     storage_errors,
     sweep_temporaries,
     sync_folder,
     temporary_beside,
-    write_json,
 )
 from genmed.ground.fingerprints import digest_json, digest_pixels
+from genmed.ground.sealed import read_sealed, write_sealed
 from genmed.parts.data.images import PREPARATION, prepare
 from genmed.parts.data.processes import Progress, run_over_rows
 from genmed.parts.data.records import ImageSource, Pixels, Records
+
+Stamps = dict[str, list[Any]]
+"""By image: what tells that its file is unchanged, and the file's digest."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def open_images(
         (folder / "images").mkdir(parents=True, exist_ok=True)
         (folder / "stamps").mkdir(exist_ok=True)
     sweep_temporaries(folder / "images")
-    stamps = _read_stamps(folder, records.root)
+    stamps = _read_stamps(folder, records.root, report)
     known = _digest_known(records, stamps) if trust_stamps or records.root is None else {}
     files: tuple[str, ...] | None = None
     if stamps or records.root is None:  # else this folder was never seen: digesting is part of decoding
@@ -96,17 +99,18 @@ def open_images(
         _refuse_broken([digest for digest in digests.values() if not digest.startswith("sha256:")])
         known.update(digests)
         files = tuple(known[row] for row in range(len(records)))
-        found = _open_entry(folder / "images" / _key(files, size), len(records), size)
-        if found and not (rotten := found.find_rotten()):
-            _write_stamps(folder, records, files)
-            return found
+        entry = folder / "images" / _key(files, size)
+        found, problem = _open_entry(entry, records, size)
         if found:
-            report(f"The image cache is damaged at {len(rotten)} images ({records.ids[rotten[0]]}); decoding again")
-            shutil.rmtree(found.path.parent)
-    return _build(folder, records, size, processes, progress)
+            _write_stamps(folder, records, files, stamps)
+            return found
+        if problem:
+            report(f"The image cache is damaged: {problem}; decoding again")
+            remove_folder(entry)
+    return _build(folder, records, size, processes, progress, stamps)
 
 
-def _build(folder: Path, records: Records, size: int, processes: int, progress: Progress) -> ImageBytes:
+def _build(folder: Path, records: Records, size: int, processes: int, progress: Progress, stamps: Stamps) -> ImageBytes:
     """Decodes all images into a folder of its own, which gets its final name when it is whole."""
     shape = (len(records), 1, size, size)
     building = temporary_beside(folder / "images" / f"{size}")
@@ -119,20 +123,21 @@ def _build(folder: Path, records: Records, size: int, processes: int, progress: 
         results = dict(run_over_rows(decoder, list(range(len(records))), processes, progress, "decoding images"))
         _refuse_broken([result for result in results.values() if isinstance(result, str)])
         digests = ImageDigests(*(tuple(results[row][part] for row in range(len(records))) for part in range(3)))
-        write_json(building / "digests.json", {"schema": 1, **digests.__dict__})
+        write_sealed(building / "digests.json", {"schema": 1, **digests.__dict__})
         with open(building / "pixels.u8", "rb") as file:
             os.fsync(file.fileno())
         final = folder / "images" / _key(digests.file, size)
-        entry = _open_entry(final, len(records), size)
-        if entry is None or entry.find_rotten():
-            shutil.rmtree(final, ignore_errors=True)  # damaged, or not there
+        entry, problem = _open_entry(final, records, size)
+        if entry is None:
+            if problem:
+                remove_folder(final)
             try:
                 building.rename(final)
             except OSError as error:
                 if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:  # then another run was faster
                     raise
             sync_folder(final.parent)
-        _write_stamps(folder, records, digests.file)
+        _write_stamps(folder, records, digests.file, stamps)
         return ImageBytes(final / "pixels.u8", shape, digests)
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -147,16 +152,24 @@ def _key(files: Sequence[str], size: int) -> str:
     return digest_json([PREPARATION, size, decoder, list(files)]).removeprefix("sha256:")[:32]
 
 
-def _open_entry(entry: Path, count: int, size: int) -> ImageBytes | None:
-    shape = (count, 1, size, size)
+def _open_entry(entry: Path, records: Records, size: int) -> tuple[ImageBytes | None, str]:
+    """The cached images; or None and what is damaged, if anything is there."""
+    shape = (len(records), 1, size, size)
+    if not entry.exists():
+        return None, ""
     try:
-        digests = json.loads((entry / "digests.json").read_text(encoding="utf-8"))
-        whole = (entry / "pixels.u8").stat().st_size == int(np.prod(shape))
-        parts = ImageDigests(*(tuple(digests[part]) for part in ("file", "decoded", "prepared")))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError, UnicodeDecodeError, TypeError):
-        return None
-    whole = whole and all(len(part) == count for part in (parts.file, parts.decoded, parts.prepared))
-    return ImageBytes(entry / "pixels.u8", shape, parts) if whole else None
+        digests = read_sealed(entry / "digests.json")
+    except RecordError as error:
+        return None, error.message
+    found = ImageBytes(
+        entry / "pixels.u8", shape, ImageDigests(*(tuple(digests[part]) for part in ("file", "decoded", "prepared")))
+    )
+    length = found.path.stat().st_size if found.path.is_file() else None
+    if length != int(np.prod(shape)):
+        return None, f"{found.path} is {'missing' if length is None else f'{length} bytes long'}"
+    if rotten := found.find_rotten():
+        return None, f"{found.path} fails its digests at {len(rotten)} images ({records.ids[rotten[0]]})"
+    return found, ""
 
 
 def _refuse_broken(reasons: list[str]) -> None:
@@ -201,17 +214,18 @@ def _stamps_path(folder: Path, root: Path) -> Path:
     return folder / "stamps" / f"{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:32]}.json"
 
 
-def _read_stamps(folder: Path, root: Path | None) -> dict[str, list[Any]]:
-    if root is None:
+def _read_stamps(folder: Path, root: Path | None, report: Callable[[str], None]) -> Stamps:
+    """None where this folder was not seen before; damaged ones are named and left: the files are read again."""
+    if root is None or not (path := _stamps_path(folder, root)).exists():
         return {}
     try:
-        document = json.loads(_stamps_path(folder, root).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return dict(read_sealed(path)["files"])
+    except RecordError as error:
+        report(f"{error.message}; all files are read again")
         return {}
-    return document if isinstance(document, dict) else {}
 
 
-def _digest_known(records: Records, stamps: dict[str, list[Any]]) -> dict[int, str]:
+def _digest_known(records: Records, stamps: Stamps) -> dict[int, str]:
     known = {}
     for row, name in enumerate(records.ids):
         stamp = records.images.stamp(row)
@@ -221,13 +235,12 @@ def _digest_known(records: Records, stamps: dict[str, list[Any]]) -> dict[int, s
     return known
 
 
-def _write_stamps(folder: Path, records: Records, files: Sequence[str]) -> None:
+def _write_stamps(folder: Path, records: Records, files: Sequence[str], before: Stamps) -> None:
     if records.root is None:
         return
     stamps = {
         name: [*(records.images.stamp(row) or ()), digest]
         for row, (name, digest) in enumerate(zip(records.ids, files, strict=True))
     }
-    path = _stamps_path(folder, records.root)
-    if _read_stamps(folder, records.root) != stamps:
-        write_json(path, stamps)
+    if before != stamps:
+        write_sealed(_stamps_path(folder, records.root), {"schema": 1, "files": stamps})

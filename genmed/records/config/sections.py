@@ -251,14 +251,18 @@ class Compute(Section):
 
 
 class Checkpoints(Section):
-    """Which states are kept beside `best`."""
+    """When states are written, besides each epoch's end and a signal to stop; and which stay, besides the best."""
 
-    keep: Free[Count] = 1
-    """The newest so many."""
-    every_epochs: Free[Count | None] = None
-    """Also each so-many-th epoch's, for ever; null: none."""
     every_steps: Free[Count | None] = None
-    """Also writes one each so many steps within an epoch; null: only at its end."""
+    """Each so many steps; null: not."""
+    every_minutes: Free[Positive | None] = 10.0
+    """Within an epoch, when the last is so old; null: not."""
+    keep: Free[Count] = 1
+    """The newest so many stay."""
+    keep_every_epochs: Free[Count | None] = None
+    """The end of each so-many-th epoch stays; null: of none."""
+    keep_every_steps: Free[Count | None] = None
+    """One each so many steps is written and stays; null: none."""
 
 
 class Run(Section):

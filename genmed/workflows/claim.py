@@ -1,0 +1,78 @@
+"""Which process works on a run: one at a time, told by the process itself, not by a file that outlives it."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from genmed.ground.errors import GenmedError, RecordError, RequestError
+from genmed.ground.files import storage_errors
+from genmed.records.environment import is_alive
+from genmed.records.registry import open_registry
+from genmed.records.run_folder import RunDocument, RunFolder, now, this_process
+
+SILENT_FOR = timedelta(minutes=5)
+"""After which a process that cannot be asked, on another host, is taken for dead."""
+
+
+def lives(process: dict[str, Any], heartbeat: datetime | None) -> bool:
+    """Whether the process works; one of another host is judged by when it was last heard of."""
+    alive = is_alive(process)
+    return alive if alive is not None else heartbeat is not None and now() - heartbeat < SILENT_FOR
+
+
+def refuse_running(document: RunDocument, root: Path) -> None:
+    """Raises RequestError, naming the process, where one works on the run."""
+    process = document.process
+    if document.status != "running" or not lives(process, _last_heard(document, root)):
+        return
+    if is_alive(process):
+        raise RequestError(f"{document.name} is running now, as process {process['pid']}", "wait for its end")
+    raise RequestError(
+        f"{document.name} is running now, as process {process['pid']} of {process['host']}",
+        f"wait for its end; if it is dead, it is taken for that {SILENT_FOR.seconds // 60} minutes after its last sign",
+    )
+
+
+def _last_heard(document: RunDocument, root: Path) -> datetime | None:
+    try:
+        registry = open_registry(root, create=False)
+        return registry.run(document.id).heartbeat if registry else document.started
+    except GenmedError:  # what the registry lost, the folder has
+        return document.started
+
+
+@contextmanager
+def claimed(folder: RunFolder, root: Path) -> Iterator[RunDocument]:
+    """Makes this process the one that works on the run; gives the document as it was before.
+
+    Of two that claim at once the second is refused. Where what is done within fails, the document is put back: nothing
+    was begun. Raises RequestError, RecordError.
+    """
+    with _alone(folder):
+        before = folder.read()
+        refuse_running(before, root)
+        folder.write(before.model_copy(update={"status": "running", "process": this_process()}))
+    try:
+        yield before
+    except BaseException:
+        folder.write(before)
+        raise
+
+
+@contextmanager
+def _alone(folder: RunFolder) -> Iterator[None]:
+    """A lock for as long as it takes to read and write run.json; the system frees it when the process dies.
+
+    On config.yaml, the one file that is neither replaced nor opened meanwhile: closing any other handle of the process
+    on the same file would free it.
+    """
+    if not folder.config_path.is_file():
+        raise RecordError(f"{folder.config_path} is missing")
+    with storage_errors(folder.config_path), open(folder.config_path, "r+b") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        yield

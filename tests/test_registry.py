@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from sqlalchemy import event
 
 from genmed.ground.errors import ConfigError, RecordError, RunNotFoundError, StorageError
-from genmed.records.registry import FINAL, Registry, RunRecord, RunSummary
+from genmed.records.registry import FINAL, Registry, RunRecord, RunSummary, seals
+from genmed.records.registry.seals import seal
 from tests.registries.making import START, dump, make_checkpoint, make_registry, make_run, make_verification
 
 
@@ -217,12 +217,12 @@ def test_runs_are_listed_newest_first_and_filtered(tmp_path: Path) -> None:
     assert registry.count() == 5
 
 
-def test_newest_runs_are_chosen_by_the_database(tmp_path: Path) -> None:
-    registry = make_registry(tmp_path, make_run())
-    statements: list[str] = []
-    event.listen(registry._reading, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
-    registry.runs(limit=20)
-    assert "LIMIT" in statements[-1]
+def test_reading_stops_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = make_registry(tmp_path, *(make_run(f"{number:08x}") for number in range(9)))
+    sealed: list[object] = []
+    monkeypatch.setattr(seals, "seal", lambda values: sealed.append(values) or seal(values))
+    assert [run.id for run in registry.runs(limit=3)] == ["00000008", "00000007", "00000006"]
+    assert len(sealed) == 3
 
 
 def test_summary_has_no_config_rather_than_an_empty_one(tmp_path: Path) -> None:

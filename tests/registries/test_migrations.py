@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from genmed.records.registry import FINAL, migrate, open_registry
+from genmed.records.registry import FINAL, RunRecord, migrate, open_registry, seals
 from genmed.records.registry.tables import Record
 from tests.registries.making import START, dump, make_registry, make_run, refused, run_python
 
@@ -56,6 +56,39 @@ def test_oldest_schema_is_upgraded_with_every_row_kept(tmp_path: Path) -> None:
         ("checkpoints/epoch-0001", ["best", "last"])
     ]
     assert [row.verdict for row in registry.verifications(first.id)] == ["identical", "diverged"]
+
+
+def test_rows_of_the_oldest_schema_are_sealed_as_new_ones_are(tmp_path: Path) -> None:
+    _load_oldest(tmp_path)
+    registry = open_registry(tmp_path, create=False)
+    assert registry is not None
+    registry.read(seals.check_rows)
+    before = _read_seals(tmp_path)
+    assert [len(rows) for rows in before] == [2, 1, 6, 2]
+    for run_id in ("3fa9c2d1", "00c0ffee"):
+        registry.replace_run(
+            RunRecord(
+                registry.run(run_id),
+                registry.metrics(run_id),
+                registry.checkpoints(run_id),
+                registry.verifications(run_id),
+            )
+        )
+    assert _read_seals(tmp_path) == before
+
+
+def _read_seals(root: Path) -> list[list[tuple[str, ...]]]:
+    queries = (
+        "SELECT id, name_seal, seal, rest_seal FROM runs ORDER BY id",
+        "SELECT run_id, path, seal FROM checkpoints ORDER BY run_id, path",
+        "SELECT run_id, epoch, name, seal FROM metrics ORDER BY run_id, epoch, name",
+        "SELECT run_id, verdict, seal FROM verifications ORDER BY run_id, verdict",
+    )
+    connection = sqlite3.connect(root / "registry.db")
+    try:
+        return [connection.execute(query).fetchall() for query in queries]
+    finally:
+        connection.close()
 
 
 def _load_oldest(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from genmed.records.registry import Registry, open_registry, registry_url, sqlite
+from genmed.records.registry import Registry, open_registry, opening, registry_url, sqlite
 from tests.registries.making import make_registry, make_run, refused, run_process
 
 
@@ -19,11 +20,30 @@ def test_reading_where_there_is_no_registry_makes_nothing(tmp_path: Path) -> Non
     assert not root.exists()
 
 
-def test_reading_an_empty_file_finds_no_registry_and_leaves_it_empty(tmp_path: Path) -> None:
+def test_empty_file_is_a_registry_that_was_cut_and_is_left_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "BEING_MADE", 0.0)
     (tmp_path / "registry.db").touch()
-    assert open_registry(tmp_path, create=False) is None
+    for create in (False, True):
+        assert refused(tmp_path, create=create).message == f"{tmp_path}/registry.db is damaged: it is empty"
     assert (tmp_path / "registry.db").stat().st_size == 0
+
+
+def test_empty_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "registry.db").touch()
+    timer = threading.Timer(0.2, lambda: sqlite.create_database(tmp_path / "registry.db"))
+    timer.start()
+    assert open_registry(tmp_path, create=False) is None
+    timer.join()
     assert make_registry(tmp_path, make_run()).count() == 1
+
+
+def test_file_is_never_left_empty_by_the_process_that_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in ("ext4", "nfs"):
+        monkeypatch.setattr(sqlite, "file_system_type", lambda path, kind=kind: kind)
+        sqlite.create_database(tmp_path / kind)
+        assert (tmp_path / kind).stat().st_size > 0
 
 
 def test_reading_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ SQLite in the root by default, another database by GENMED_REGISTRY. If it is los
 """
 
 from genmed.records.registry.finding import RunName
-from genmed.records.registry.opening import open_registry, registry_url
+from genmed.records.registry.opening import open_registry, registry_url, set_aside
 from genmed.records.registry.rows import RunRecord
 from genmed.records.registry.store import Registry
 from genmed.records.registry.tables import FINAL, CheckpointRow, RunRow, RunSummary, Status, VerificationRow
@@ -21,4 +21,5 @@ __all__ = [
     "VerificationRow",
     "open_registry",
     "registry_url",
+    "set_aside",
 ]

@@ -8,33 +8,44 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, text
 
 from genmed.ground.errors import StorageError
-from genmed.records.registry.refusals import REBUILD_HINT
+from genmed.records.registry.integrity import check_schema, check_structure, mark_schema
+from genmed.records.registry.seals import Damage
+from genmed.records.registry.tables import Record
 
-HEAD = "0001"
+HEAD = "0002"
 MIGRATIONS = Path(__file__).parent / "migrations"
+VERSION_TABLE = "alembic_version"
 OTHER_HINT = "choose another place with --root or GENMED_REGISTRY"
 
 
 def read_version(connection: Connection, place: Path | str) -> str | None:
     """The schema's number, or None for a database without a table.
 
-    Raises StorageError for a schema that this genmed does not know, and for a database that is not a registry.
+    Raises StorageError for a schema that this genmed does not know, and for a database that is not a registry; Damage
+    for an SQLite file that is inconsistent.
     """
-    inspector = inspect(connection)
-    if not inspector.has_table("alembic_version"):
-        tables = inspector.get_table_names()
+    tables = inspect(connection).get_table_names()
+    ours = set(Record.metadata.tables)
+    file = connection.dialect.name == "sqlite"
+    if file and (not tables or ours & set(tables)):  # another program's file is none of our business
+        check_structure(connection)
+    if VERSION_TABLE not in tables:
+        if ours <= set(tables):
+            raise Damage(f"its table {VERSION_TABLE} is lost")
         if tables:
             raise StorageError(f"{place} is not a registry: it holds the tables {', '.join(tables[:5])}", OTHER_HINT)
         return None
     versions = [str(row[0]) for row in connection.execute(text("SELECT version_num FROM alembic_version"))]
     if len(versions) != 1:
-        raise StorageError(f"{place} has {len(versions)} schema versions where it should have one", REBUILD_HINT)
+        raise Damage(f"it has {len(versions)} schema versions where it should have one")
     version = versions[0]
     if not version.isdigit() or version > HEAD:
         raise StorageError(
             f"the registry {place} has schema {version}; this genmed knows schemas up to {HEAD}",
             f"use the genmed that wrote it, or a newer one, or {OTHER_HINT}",
         )
+    if file and version == HEAD:
+        check_schema(connection)
     return version
 
 
@@ -49,3 +60,5 @@ def migrate(engine: Engine, place: Path | str) -> None:
         if read_version(connection, place) != HEAD:  # another process may have been here before the lock was ours
             config.attributes["connection"] = connection
             command.upgrade(config, HEAD)
+            if connection.dialect.name == "sqlite":
+                mark_schema(connection)

@@ -1,7 +1,9 @@
 """Where the registry is, and opening it: for reading nothing is made, for writing what is missing is."""
 
 import os
+import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import URL, Engine, create_engine, make_url
@@ -11,11 +13,15 @@ from sqlalchemy.pool import NullPool
 from genmed.ground.errors import StorageError
 from genmed.ground.files import storage_errors
 from genmed.records.registry.migrate import HEAD, migrate, read_version
-from genmed.records.registry.refusals import PLACE_HINT, REBUILD_HINT, attempt
-from genmed.records.registry.sqlite import create_database, dump_json, sqlite_engine
+from genmed.records.registry.refusals import PLACE_HINT, REBUILD_HINT, DamageError, attempt
+from genmed.records.registry.seals import check_rows
+from genmed.records.registry.sqlite import create_database, dump_json, file_size, load_json, sqlite_engine
 from genmed.records.registry.store import Registry
 
 VARIABLE = "GENMED_REGISTRY"
+BEING_MADE = 1.0
+"""Seconds for which a file may be empty because another process is making it."""
+SIDE_FILES = ("-wal", "-shm", "-journal")
 URL_HINT = "a database URL is wanted, e.g. sqlite:////data/registry.db"
 
 
@@ -29,13 +35,46 @@ def open_registry(root: Path, *, create: bool) -> Registry | None:
 
     create: make the folder, the file and the tables if they are missing. Otherwise nothing is made: None where there
     is no registry, or one without tables. An old schema is brought up to date in both cases; nothing else is written.
-    Raises StorageError where it cannot be opened or is something else.
+    Raises StorageError where it cannot be opened, is damaged or is something else.
     """
-    url = os.environ.get(VARIABLE)
-    place = _parse(url) if url else root.absolute() / "registry.db"
+    place = _find_place(root)
     if isinstance(place, URL):
         return _open_server(place, create)
     return _open_file(place, create)
+
+
+def set_aside(root: Path) -> Path | None:
+    """Gives a damaged registry file another name, `registry.db.damaged-<UTC time>`, and returns its new path.
+
+    Reads all of it; None where it is sound, missing, or a database that is no file. Raises StorageError for one that
+    is refused for another reason: locked, of a newer genmed or another program, not permitted.
+    """
+    path = _find_place(root)
+    if isinstance(path, URL) or not path.is_file():
+        return None
+    try:
+        registry = open_registry(root, create=False)
+        if registry is not None:
+            registry.read(check_rows)
+    except DamageError:
+        return _rename(path)
+    return None
+
+
+def _rename(path: Path) -> Path:
+    """The log goes first: SQLite would play it into a new file of the old name."""
+    aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+    with storage_errors(path):
+        for side in SIDE_FILES:
+            if os.path.lexists(f"{path}{side}"):
+                os.rename(f"{path}{side}", f"{aside}{side}")
+        path.rename(aside)
+    return aside
+
+
+def _find_place(root: Path) -> Path | URL:
+    url = os.environ.get(VARIABLE)
+    return _parse(url) if url else root.absolute() / "registry.db"
 
 
 def _parse(url: str) -> Path | URL:
@@ -56,7 +95,9 @@ def _open_file(path: Path, create: bool) -> Registry | None:
         if path.parent.exists() and not path.parent.is_dir():
             raise StorageError(f"cannot keep a registry in {path.parent}: it is not a folder", PLACE_HINT)
         if path.is_dir():
-            raise StorageError(f"{path} is a folder where the registry's file should be", REBUILD_HINT)
+            hint = f"move the folder away: {REBUILD_HINT}"
+            raise StorageError(f"{path} is a folder where the registry's file should be", hint)
+        _refuse_empty(path)
         if create:
             _make_folder(path.parent)
             attempt(path, lambda: create_database(path))
@@ -64,6 +105,15 @@ def _open_file(path: Path, create: bool) -> Registry | None:
             return None
     reading, writing = sqlite_engine(path, "read"), sqlite_engine(path, "write")
     return _open(Registry(path, reading, writing), sqlite_engine(path, "migrate"), create)
+
+
+def _refuse_empty(path: Path) -> None:
+    """SQLite takes a file of no or one byte for a new one; ours is so while it is being made, or where it was cut."""
+    start = time.monotonic()
+    while path.exists() and file_size(path) <= 1:
+        if time.monotonic() - start > BEING_MADE:
+            raise DamageError(f"{path} is damaged: it is empty", REBUILD_HINT)
+        time.sleep(0.01)
 
 
 def _make_folder(folder: Path) -> None:
@@ -76,7 +126,7 @@ def _make_folder(folder: Path) -> None:
 def _open_server(url: URL, create: bool) -> Registry | None:
     place = url.render_as_string(hide_password=True)
     try:
-        engine: Engine = create_engine(url, poolclass=NullPool, json_serializer=dump_json)
+        engine: Engine = create_engine(url, poolclass=NullPool, json_serializer=dump_json, json_deserializer=load_json)
     except (ArgumentError, ImportError) as error:
         raise StorageError(f"cannot use the registry {place}: {error}", "install that database's driver") from error
     return _open(Registry(place, engine, engine), engine, create)

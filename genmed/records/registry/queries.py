@@ -1,13 +1,14 @@
-"""What is read from the tables, inside a transaction that the caller holds."""
+"""What is read from the tables, inside a transaction that the caller holds. A damaged row raises Damage."""
 
-from collections import defaultdict
 from collections.abc import Collection
 from itertools import islice
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select
 
 from genmed.ground.errors import RunNotFoundError
 from genmed.records.registry.finding import RunName
+from genmed.records.registry.seals import CHECKPOINT, NAME, RUN_PARTS, SUMMARY, VERIFICATION, read_metrics
 from genmed.records.registry.tables import (
     CHECKPOINTS,
     FINAL,
@@ -36,15 +37,18 @@ def run_not_found(run_id: str) -> RunNotFoundError:
 
 
 def select_run(connection: Connection, run_id: str) -> RunRow:
-    row = connection.execute(select(RUNS).where(RUNS.c.id == run_id)).mappings().one_or_none()
-    if row is None:
+    row: dict[str, Any] = {}
+    for part in RUN_PARTS:
+        for values in part.read(connection, lambda query: query.where(RUNS.c.id == run_id)):
+            row |= values
+    if not row:
         raise run_not_found(run_id)
     return RunRow.model_construct(**row)
 
 
 def select_names(connection: Connection) -> list[RunName]:
-    query = select(RUNS.c.id, RUNS.c.name, RUNS.c.hidden).order_by(*NEWEST_FIRST)
-    return [RunName(*row) for row in connection.execute(query)]
+    rows = NAME.read(connection, _newest_first)
+    return [RunName(row["id"], row["name"], row["hidden"]) for row in rows]
 
 
 def select_runs(
@@ -56,49 +60,51 @@ def select_runs(
     include_hidden: bool,
 ) -> list[RunSummary]:
     """Summaries alone: to read and parse each run's config as well takes three times as long."""
-    columns = tuple(RunSummary.model_fields)
-    query = select(*(RUNS.c[name] for name in columns)).order_by(*NEWEST_FIRST)
-    if status is not None:
-        query = query.where(RUNS.c.status == status)
-    if dataset is not None:
-        query = query.where(RUNS.c.dataset == dataset)
-    if not include_hidden:
-        query = query.where(RUNS.c.hidden.is_(False))
-    if tag is None:
-        query = query.limit(limit)
-    # No two databases search a JSON list alike: tags are compared here, and reading stops at the limit.
-    rows = (row for row in connection.execute(query) if tag is None or tag in row.tags)
-    return [BLANK.model_copy(update=dict(zip(columns, row, strict=True))) for row in islice(rows, limit)]
+
+    def fits(row: dict[str, Any]) -> bool:
+        return (
+            (include_hidden or not row["hidden"])
+            and (status is None or row["status"] == status)
+            and (dataset is None or row["dataset"] == dataset)
+            and (tag is None or tag in row["tags"])
+        )
+
+    # Compared here, not by the database: a row that it left out for a damaged value would not be checked. Reading
+    # stops at the limit.
+    rows = filter(fits, SUMMARY.read(connection, _newest_first))
+    return [BLANK.model_copy(update=row) for row in islice(rows, limit)]
+
+
+def _newest_first(query: Select[Any]) -> Select[Any]:
+    return query.order_by(*NEWEST_FIRST)
 
 
 def select_metrics(connection: Connection, run_id: str) -> dict[int, dict[str, float | None]]:
-    query = select(METRICS.c.epoch, METRICS.c.name, METRICS.c.value).where(METRICS.c.run_id == run_id)
-    found: dict[int, dict[str, float | None]] = defaultdict(dict)
-    for epoch, name, value in connection.execute(query.order_by(*METRICS.primary_key)):
-        found[epoch][name] = value
-    return dict(found)
+    found = read_metrics(connection, lambda query: query.where(METRICS.c.run_id == run_id))
+    return {epoch: values for (_, epoch), values in found.items()}
 
 
 def select_final_metrics(connection: Connection, run_ids: Collection[str]) -> dict[str, dict[str, float | None]]:
     """By id and name; a run without final metrics has an empty mapping."""
     found: dict[str, dict[str, float | None]] = {run_id: {} for run_id in run_ids}
-    query = select(METRICS.c.run_id, METRICS.c.name, METRICS.c.value).where(METRICS.c.epoch == FINAL)
     ids = list(found)
     for start in range(0, len(ids), MAX_VALUES):
-        part = query.where(METRICS.c.run_id.in_(ids[start : start + MAX_VALUES]))
-        for run_id, name, value in connection.execute(part.order_by(*METRICS.primary_key)):
-            found[run_id][name] = value
+        some = METRICS.c.run_id.in_(ids[start : start + MAX_VALUES])
+        read = read_metrics(connection, lambda query, some=some: query.where(METRICS.c.epoch == FINAL, some))  # type: ignore[misc]
+        found.update((run_id, values) for (run_id, _), values in read.items())
     return found
 
 
 def select_checkpoints(connection: Connection, run_id: str) -> list[CheckpointRow]:
-    query = select(CHECKPOINTS).where(CHECKPOINTS.c.run_id == run_id)
-    rows = connection.execute(query.order_by(CHECKPOINTS.c.step, CHECKPOINTS.c.path)).mappings()
-    return [CheckpointRow.model_construct(**row) for row in rows]
+    def narrow(query: Select[Any]) -> Select[Any]:
+        return query.where(CHECKPOINTS.c.run_id == run_id).order_by(CHECKPOINTS.c.step, CHECKPOINTS.c.path)
+
+    return [CheckpointRow.model_construct(**row) for row in CHECKPOINT.read(connection, narrow)]
 
 
 def select_verifications(connection: Connection, run_id: str) -> list[VerificationRow]:
-    columns = [VERIFICATIONS.c[name] for name in VerificationRow.model_fields]
-    query = select(*columns).where(VERIFICATIONS.c.run_id == run_id)
-    rows = connection.execute(query.order_by(VERIFICATIONS.c.created, VERIFICATIONS.c.number)).mappings()
-    return [VerificationRow.model_construct(**row) for row in rows]
+    def narrow(query: Select[Any]) -> Select[Any]:
+        of_run = query.where(VERIFICATIONS.c.run_id == run_id)
+        return of_run.order_by(VERIFICATIONS.c.created, VERIFICATIONS.c.number)
+
+    return [VerificationRow.model_construct(**row) for row in VERIFICATION.read(connection, narrow)]

@@ -10,14 +10,26 @@ from typing import TypeVar
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from genmed.ground.errors import StorageError
+from genmed.records.registry.seals import Damage
 
 PATIENCE = 60.0
 """Seconds after which a database that is still locked is given up; a single wait is `sqlite.BUSY_TIMEOUT`."""
 
+DAMAGED = ("Could not decode to UTF-8", "no such column")
+"""What SQLite and its driver say, without a code of its own, of a text or a table's definition that nobody wrote."""
+
 PLACE_HINT = "choose a folder that you may write, with --root or GENMED_REGISTRY"
-REBUILD_HINT = "move the file away: `genmed list --rebuild` makes it anew from the folders in runs/"
+REBUILD_HINT = "`genmed list --rebuild` makes it anew from the folders in runs/"
 
 Result = TypeVar("Result")
+
+
+class DamageError(StorageError):
+    """The database is not as it was written: what `set_aside` asks for; to people it is any StorageError."""
+
+    @property
+    def kind(self) -> str:
+        return StorageError.__name__
 
 
 def attempt(place: Path | str, work: Callable[[], Result]) -> Result:
@@ -33,6 +45,10 @@ def attempt(place: Path | str, work: Callable[[], Result]) -> Result:
             return work()
         except IntegrityError:
             raise
+        except UnicodeDecodeError as error:  # a name in a damaged schema
+            raise DamageError(f"{place} is damaged: {error}", REBUILD_HINT) from error
+        except Damage as error:
+            raise DamageError(f"{place} is damaged: {error}", REBUILD_HINT) from error
         except (DBAPIError, sqlite3.Error) as error:
             if not _is_locked(error) or time.monotonic() - start > PATIENCE:
                 raise refusal(place, error) from error
@@ -47,7 +63,7 @@ def refusal(place: Path | str, error: DBAPIError | sqlite3.Error) -> StorageErro
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return StorageError(f"{place} is locked by another process", "wait, or end the process that holds it")
         case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-            return StorageError(f"{place} is damaged or no registry: {reason}", REBUILD_HINT)
+            return DamageError(f"{place} is damaged or no registry: {reason}", REBUILD_HINT)
         case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
             return StorageError(
                 f"cannot read or write {place}: {reason}{_free_space(place)}",
@@ -55,6 +71,8 @@ def refusal(place: Path | str, error: DBAPIError | sqlite3.Error) -> StorageErro
             )
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return StorageError(f"cannot open {place}: {reason}", PLACE_HINT)
+    if isinstance(place, Path) and reason.startswith(DAMAGED):
+        return DamageError(f"{place} is damaged: {reason}", REBUILD_HINT)
     return StorageError(
         f"the registry {place} cannot be used: {reason}",
         REBUILD_HINT if isinstance(place, Path) else "check GENMED_REGISTRY",

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, insert, select
 
 from genmed.ground.errors import RecordError
+from genmed.records.registry.seals import seal_metrics, seal_row
 from genmed.records.registry.tables import (
     CHECKPOINTS,
     METRICS,
@@ -36,8 +37,17 @@ class RunRecord:
 Progress = dict[str, tuple[Any, ...]]
 
 
-def insert_rows(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
-    rows = [dict(row) for row in rows]
+def insert_rows(connection: Connection, table: Table, rows: Iterable[Record]) -> None:
+    """Seals the rows and adds them; metrics have `insert_metrics`."""
+    _insert(connection, table, [seal_row(table, columns_of(row)) for row in rows])
+
+
+def insert_metrics(connection: Connection, epochs: Iterable[tuple[str, int, Metrics]]) -> None:
+    """epochs: run, number and metrics of each."""
+    _insert(connection, METRICS, [row for epoch in epochs for row in _metric_rows(*epoch)])
+
+
+def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
     if rows:  # of an empty list SQLAlchemy would make one row of defaults
         connection.execute(insert(table), rows)
 
@@ -47,20 +57,23 @@ def columns_of(row: Record) -> dict[str, Any]:
     return {name: getattr(row, name) for name in type(row).model_fields}
 
 
-def metric_rows(run_id: str, epoch: int, metrics: Metrics) -> list[dict[str, Any]]:
+def _metric_rows(run_id: str, epoch: int, metrics: Metrics) -> list[dict[str, Any]]:
     """One row a metric; NaN and infinity are undefined, hence null."""
+    values = {name: _finite(value) for name, value in metrics.items()}
+    seal = seal_metrics(run_id, epoch, values)
     return [
-        {"run_id": run_id, "epoch": epoch, "name": name, "value": _finite(value)} for name, value in metrics.items()
+        {"run_id": run_id, "epoch": epoch, "name": name, "value": value, "seal": seal} for name, value in values.items()
     ]
 
 
 def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
+    """Not the negative zero either, which SQLite would store as zero."""
+    return None if value is None or not math.isfinite(value) else float(value) + 0.0
 
 
 def read_progress(connection: Connection) -> Progress:
-    """What changes in a run's row while it trains, by id."""
-    columns = (RUNS.c.id, RUNS.c.status, RUNS.c.heartbeat, RUNS.c.epochs_done, RUNS.c.steps_done)
+    """What changes whenever a run's row is written, by id: its seals, unchecked: a rebuild mends damaged rows."""
+    columns = (RUNS.c.id, RUNS.c.seal, RUNS.c.rest_seal)
     return {row[0]: tuple(row[1:]) for row in connection.execute(select(*columns))}
 
 
@@ -90,16 +103,10 @@ def replace_rows(connection: Connection, records: Sequence[RunRecord], before: P
 
 def insert_records(connection: Connection, records: Sequence[RunRecord]) -> None:
     """All rows of runs that the tables do not hold."""
-    insert_rows(connection, RUNS, (columns_of(record.run) for record in records))
-    insert_rows(connection, CHECKPOINTS, (columns_of(row) for record in records for row in record.checkpoints))
-    insert_rows(connection, VERIFICATIONS, (columns_of(row) for record in records for row in record.verifications))
-    insert_rows(
+    insert_rows(connection, RUNS, (record.run for record in records))
+    insert_rows(connection, CHECKPOINTS, (row for record in records for row in record.checkpoints))
+    insert_rows(connection, VERIFICATIONS, (row for record in records for row in record.verifications))
+    insert_metrics(
         connection,
-        METRICS,
-        (
-            row
-            for record in records
-            for epoch, metrics in record.metrics.items()
-            for row in metric_rows(record.run.id, epoch, metrics)
-        ),
+        ((record.run.id, epoch, metrics) for record in records for epoch, metrics in record.metrics.items()),
     )

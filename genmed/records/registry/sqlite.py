@@ -51,6 +51,17 @@ def dump_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
+_scan = json.JSONDecoder().raw_decode
+
+
+def load_json(text: str) -> Any:
+    """What `dump_json` wrote; json.loads would first look for white space, which takes it longer than the rest."""
+    value, end = _scan(text)
+    if end != len(text):
+        raise ValueError("there is more than one JSON value")
+    return value
+
+
 def sqlite_engine(path: Path, access: Access) -> Engine:
     """An engine whose transactions are SQLAlchemy's own, not pysqlite's.
 
@@ -58,7 +69,11 @@ def sqlite_engine(path: Path, access: Access) -> Engine:
     not atomic. A write begins with BEGIN IMMEDIATE, because upgrading a read lock does not wait.
     """
     engine = create_engine(
-        "sqlite://", creator=lambda: connect(path, access), poolclass=NullPool, json_serializer=dump_json
+        "sqlite://",
+        creator=lambda: connect(path, access),
+        poolclass=NullPool,
+        json_serializer=dump_json,
+        json_deserializer=load_json,
     )
     event.listen(engine, "begin", _begin("BEGIN" if access == "read" else "BEGIN IMMEDIATE"))
     return engine
@@ -94,7 +109,7 @@ def _open_mode(path: Path, access: Access) -> str:
     """SQLite's open mode. Reading never changes the database's file and leaves nothing beside it."""
     if access != "read":
         return "mode=rwc" if access == "create" else "mode=rw"
-    if _size(path.with_name(path.name + "-wal")):
+    if file_size(path.with_name(path.name + "-wal")):
         return "mode=ro"  # closing a writable connection would merge the log of a writer that was killed
     if os.access(path.parent, os.W_OK):
         return "mode=rw"  # a read-only one would leave an empty log behind, and cannot undo what a killed writer began
@@ -113,7 +128,7 @@ def _keeps_log(path: Path) -> bool:
         return False
 
 
-def _size(path: Path) -> int:
+def file_size(path: Path) -> int:
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -121,11 +136,20 @@ def _size(path: Path) -> int:
 
 
 def create_database(path: Path) -> None:
-    """Makes the file if it is missing and gives it the journal that its disk needs."""
+    """Makes the file if it is missing, never empty, and gives it the journal that its disk needs."""
     with closing(connect(path, "create")) as connection:
+        if _is_empty(connection):
+            connection.execute("BEGIN IMMEDIATE")
+            if _is_empty(connection):  # another process may have been here before the lock was ours
+                connection.execute("PRAGMA user_version = 0")
+            connection.execute("COMMIT")
         journal = suitable_journal(path)
         if _current_journal(connection) != journal:
             connection.execute(f"PRAGMA journal_mode = {journal}")
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("PRAGMA page_count").fetchone()[0] == 0)
 
 
 def _current_journal(connection: sqlite3.Connection) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from genmed.ground.errors import ConfigError
@@ -26,13 +26,13 @@ from genmed.records.registry.rows import (
     Metrics,
     RunRecord,
     check_distinct,
-    columns_of,
+    insert_metrics,
     insert_records,
     insert_rows,
-    metric_rows,
     read_progress,
     replace_rows,
 )
+from genmed.records.registry.seals import NAME, RUN_PARTS
 from genmed.records.registry.tables import (
     CHECKPOINTS,
     FINAL,
@@ -82,7 +82,7 @@ class Registry:
     def add_run(self, run: RunRow) -> None:
         """Raises ConfigError if a run of that name or id is there already."""
         try:
-            self.write(lambda connection: insert_rows(connection, RUNS, [columns_of(run)]))
+            self.write(lambda connection: insert_rows(connection, RUNS, [run]))
         except IntegrityError as error:
             raise ConfigError(f"a run named {run.name} or with id {run.id} exists", "choose another --name") from error
 
@@ -104,7 +104,7 @@ class Registry:
         def work(connection: Connection) -> None:
             _update(connection, run_id, {"heartbeat": datetime.now(UTC), **run_fields})
             connection.execute(delete(METRICS).where(METRICS.c.run_id == run_id, METRICS.c.epoch >= epoch))
-            insert_rows(connection, METRICS, metric_rows(run_id, epoch, metrics))
+            insert_metrics(connection, [(run_id, epoch, metrics)])
 
         self.write(work)
 
@@ -114,7 +114,7 @@ class Registry:
         def work(connection: Connection) -> None:
             _update(connection, run_id, {"heartbeat": datetime.now(UTC), **run_fields})
             connection.execute(delete(METRICS).where(METRICS.c.run_id == run_id, METRICS.c.epoch == FINAL))
-            insert_rows(connection, METRICS, metric_rows(run_id, FINAL, metrics))
+            insert_metrics(connection, [(run_id, FINAL, metrics)])
 
         self.write(work)
 
@@ -125,14 +125,14 @@ class Registry:
         def work(connection: Connection) -> None:
             _update(connection, run_id, {"heartbeat": datetime.now(UTC), **run_fields})
             connection.execute(delete(CHECKPOINTS).where(CHECKPOINTS.c.run_id == run_id))
-            insert_rows(connection, CHECKPOINTS, map(columns_of, checkpoints))
+            insert_rows(connection, CHECKPOINTS, checkpoints)
 
         self.write(work)
 
     def record_verification(self, verification: VerificationRow) -> None:
         def work(connection: Connection) -> None:
             select_run(connection, verification.run_id)
-            connection.execute(insert(VERIFICATIONS), columns_of(verification))
+            insert_rows(connection, VERIFICATIONS, [verification])
 
         self.write(work)
 
@@ -213,8 +213,14 @@ class Registry:
 
 
 def _update(connection: Connection, run_id: str, fields: Mapping[str, Any]) -> None:
-    if connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(_validate(fields))).rowcount == 0:
-        raise run_not_found(run_id)
+    """Sets the fields and seals anew the parts that have them, once these are checked: else damage would be sealed."""
+    values = _validate(fields)
+    for part in [part for part in RUN_PARTS if values.keys() & set(part.columns)] or [NAME]:
+        held = list(part.read(connection, lambda query: query.where(RUNS.c.id == run_id).with_for_update()))
+        if not held:
+            raise run_not_found(run_id)
+        values[part.seal_column] = part.seal({**held[0], **values})
+    connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(values))
 
 
 def _validate(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -134,10 +134,15 @@ class VerificationRow(Record):
 class RunTable(RunRow, table=True):
     __tablename__ = "runs"
     __table_args__ = (Index(None, "created", "id"),)
+    name_seal: str | None = None
+    seal: str | None = None
+    """Of the summary; `seals.py` has what each covers."""
+    rest_seal: str | None = None
 
 
 class CheckpointTable(CheckpointRow, table=True):
     __tablename__ = "checkpoints"
+    seal: str | None = None
 
 
 class MetricTable(Record, table=True):
@@ -148,11 +153,14 @@ class MetricTable(Record, table=True):
     epoch: int = Field(primary_key=True)
     name: str = Field(primary_key=True)
     value: float | None = Field(default=None, sa_type=Double)
+    seal: str | None = None
+    """Of all metrics of the epoch."""
 
 
 class VerificationTable(VerificationRow, table=True):
     __tablename__ = "verifications"
     number: int | None = Field(default=None, primary_key=True)
+    seal: str | None = None
 
 
 RUNS: Table = Record.metadata.tables["runs"]

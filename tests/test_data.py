@@ -508,6 +508,7 @@ def test_rotten_page_is_found_and_mended_with_a_message(copy: Path, cache: Path)
     images = open_at(copy)
     good = images.path.read_bytes()
     rotten = bytearray(good)
+    where = f"{images.path} fails its digests at 1 images"
     rotten[5 * 256 + 7] ^= 1
     for trust_stamps in (True, False):
         images.path.write_bytes(rotten)
@@ -515,7 +516,7 @@ def test_rotten_page_is_found_and_mended_with_a_message(copy: Path, cache: Path)
         messages: list[str] = []
         mended = open_at(copy, messages, trust_stamps=trust_stamps)
         name = read(copy).ids[5]
-        assert messages == [f"The image cache is damaged at 1 images ({name}); decoding again"]
+        assert messages == [f"The image cache is damaged: {where} ({name}); decoding again"]
         assert mended.path.read_bytes() == good
         assert not mended.find_rotten()
 

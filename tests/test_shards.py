@@ -315,7 +315,6 @@ def test_run_of_two_shards_has_two_parts_a_step_and_is_reproducible_and_resumabl
     resumed = genmed("resume", "latest", "--json")
     assert resumed.code == 0, resumed.err
     assert "resuming" in resumed.err
-    assert "epoch 2/2, step 3/7" in resumed.err
     assert resumed.json["trace_digest"] == whole.json["trace_digest"]
     assert resumed.json["fingerprint"] == whole.json["fingerprint"]
 

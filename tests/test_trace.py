@@ -137,7 +137,7 @@ def test_digest_of_the_trace_is_sha256_of_the_file_and_the_last_state_is_the_run
 def test_trace_is_read_as_it_was_written(folder: Path, lines: list[dict[str, Any]]) -> None:
     found = read_trace(folder / "trace.jsonl")
     assert (found.header, list(found.lines)) == (lines[0], lines[1:])
-    assert found.whole_bytes == (folder / "trace.jsonl").stat().st_size
+    assert found.ends[-1] == (folder / "trace.jsonl").stat().st_size
     assert [found.chain_at(step) for step in (0, 1, 28)] == [digest(lines[0]), lines[1]["chain"], lines[28]["chain"]]
 
 
@@ -148,8 +148,8 @@ def test_torn_last_line_is_dropped(folder: Path, tmp_path: Path, cut: int) -> No
     path.write_bytes(whole[:-cut])
     found = read_trace(path)
     assert len(found.lines) == EPOCHS * STEPS_PER_EPOCH - 1
-    assert whole[: found.whole_bytes].endswith(b"\n")
-    assert found.whole_bytes == whole.rindex(b"\n", 0, -1) + 1
+    assert whole[: found.ends[-1]].endswith(b"\n")
+    assert found.ends[-1] == whole.rindex(b"\n", 0, -1) + 1
 
 
 def edit(lines: list[dict[str, Any]], step: int, **values: Any) -> list[dict[str, Any]]:
@@ -184,7 +184,7 @@ def test_edited_trace_is_refused(
     tmp_path: Path, lines: list[dict[str, Any]], change: Callable[[list[dict[str, Any]]], list[Any]]
 ) -> None:
     path = write_lines(tmp_path / "trace.jsonl", change(lines))
-    with pytest.raises(RecordError, match=rf"{path} was edited: line \d+ does not follow"):
+    with pytest.raises(RecordError, match=rf"{path} is damaged or was edited: line \d+ does not follow"):
         read_trace(path)
 
 

@@ -212,7 +212,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "config edited": (edit_config, r"config.yaml was edited: its fingerprint is sha256:\w+, recorded is sha256:\w+"),
     "config no config": (lambda folder: (folder / "config.yaml").write_text("seed: [1"), "config.yaml is not YAML"),
     "config missing": (lambda folder: (folder / "config.yaml").unlink(), "config.yaml is missing"),
-    "trace edited": (edit_trace, r"trace.jsonl was edited: line 2 does not follow"),
+    "trace edited": (edit_trace, r"trace.jsonl is damaged or was edited: line 2 does not follow"),
     "trace spaced": (respace_trace, r"trace.jsonl was edited: it is sha256:\w+, recorded is sha256:\w+"),
     "trace shortened": (shorten_trace, r"trace.jsonl was edited: it is sha256:\w+, recorded is sha256:\w+"),
     "trace torn": (tear_trace, r"trace.jsonl was edited: it is sha256:\w+, recorded is sha256:\w+"),

@@ -18,7 +18,11 @@ class Part(StrEnum):
 
 Accept = Annotated[
     list[Part] | None,
-    typer.Option(help="Go on though this is not as recorded; marks the run for ever. Repeatable.", show_default=False),
+    typer.Option(
+        metavar="PART",
+        help="Go on though code, environment or data are not as recorded; marks the run for ever. Repeatable.",
+        show_default=False,
+    ),
 ]
 Epochs = Annotated[
     int | None,

@@ -103,6 +103,12 @@ class RecordedTrace:
     def chain_at(self, step: int) -> str:
         return str(self.line(step)["chain"]) if step > self.start else digest_json(self.header)
 
+    def leads_to(self, step: int, chain: str | None) -> bool:
+        """Whether it comes to the step by the same history as a state that was saved with the chain."""
+        if step == self.start and step:
+            return bool(self.header["start"]["chain"] == chain)
+        return self.start <= step <= self.last and self.chain_at(step) == chain
+
     def end_of(self, step: int) -> int:
         """The length of the file up to and with the step's line."""
         return self.ends[step - self.start]

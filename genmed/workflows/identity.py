@@ -51,8 +51,9 @@ def read_config(folder: RunFolder, document: RunDocument, data_root: Path | None
 
 
 def list_former(document: RunDocument) -> dict[str, list[str]]:
-    """Fingerprints that states of the run may belong to beside the present ones, by part: changes were accepted."""
-    former: dict[str, list[str]] = {}
+    """Fingerprints that states of the run may belong to, by part: the recorded ones, and those before a change that was
+    accepted."""
+    former = {"code": [document.code_digest], "data": [document.data_fingerprint]}
     for accepted in document.accepted:
         former.setdefault(accepted.what, []).extend(
             change["recorded"] for change in accepted.changes if change["what"] == accepted.what

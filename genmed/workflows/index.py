@@ -12,7 +12,16 @@ from genmed.ground.errors import ConfigError, RecordError, RunNotFoundError, Sto
 from genmed.ground.sealed import read_sealed
 from genmed.records.config import flatten
 from genmed.records.config.sources import layer_of_file, resolve
-from genmed.records.registry import FINAL, CheckpointRow, Registry, RunRecord, RunRow, VerificationRow, open_registry
+from genmed.records.registry import (
+    FINAL,
+    CheckpointRow,
+    Registry,
+    RunRecord,
+    RunRow,
+    VerificationRow,
+    open_registry,
+    set_aside,
+)
 from genmed.records.run_folder import RUNS, RunDocument, RunFolder, list_run_folders
 from genmed.workflows.claim import lives
 from genmed.workflows.reporting import Reporter
@@ -60,7 +69,12 @@ def open_true(root: Path) -> Registry | None:
 
 
 def rebuild(root: Path, reporter: Reporter) -> int:
-    """Makes the registry anew from `runs/`; a folder that cannot be read is named and left out. Returns the count."""
+    """Makes the registry anew from `runs/`; a folder that cannot be read is named and left out. Returns the count.
+
+    A damaged registry is kept under another name.
+    """
+    if aside := set_aside(root):
+        reporter.message(f"the damaged registry is kept as {aside}")
     if not list_run_folders(root) and open_registry(root, create=False) is None:
         return 0  # reading where there is nothing makes nothing
     return open_for_writing(root).rebuild(_read_records(root, reporter))

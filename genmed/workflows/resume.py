@@ -85,15 +85,10 @@ def choose_checkpoint(
     usable = whole
     if any(read_chain(checkpoint.folder) for checkpoint in whole):
         trace = read_whole_part(folder.trace_path)
-        last = trace.last if trace else -1
-        usable = [
-            checkpoint
-            for checkpoint in whole
-            if trace and checkpoint.step <= last and read_chain(checkpoint.folder) == trace.chain_at(checkpoint.step)
-        ]
+        usable = [entry for entry in whole if trace and trace.leads_to(entry.step, read_chain(entry.folder))]
         problem = (trace.problem or trace.torn) if trace else "it is missing or has no header"
-        if len(usable) < len(whole) and not problem:
-            problem = f"it ends at step {last}, and a checkpoint is of step {whole[0].step}"
+        if trace and len(usable) < len(whole) and not problem:
+            problem = f"it ends at step {trace.last}, or is not that of the checkpoint of step {whole[0].step}"
         if problem:
             reporter.message(f"{folder.trace_path} is damaged: {problem}; the steps from there are computed again")
     if not usable and document.start and whole:

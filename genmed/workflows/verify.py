@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genmed.engine.checkpoint import Checkpoint, check_checkpoint, describe_checkpoint, list_checkpoints
+from genmed.engine.checkpoint import Checkpoint, describe_checkpoint, list_checkpoints
 from genmed.engine.checkpoint_store import CheckpointStore
 from genmed.engine.learner import fingerprint_learner
 from genmed.engine.loop import EpochReport, Training
@@ -20,17 +20,15 @@ from genmed.engine.trace import (
     RecordedTrace,
     find_divergence,
     make_line,
-    read_trace,
-    trace_digest,
 )
 from genmed.ground.errors import ConfigError, DataError, Interrupted, RecordError, RunError
-from genmed.ground.sealed import read_sealed
 from genmed.records.run_folder import RunDocument, RunFolder, now
 from genmed.workflows.assemble import Session, assemble
 from genmed.workflows.claim import refuse_running
 from genmed.workflows.execute import evaluate_selected, make_loader, merge_metrics
-from genmed.workflows.identity import Mismatch, compare_data, compare_session, read_config, read_images
+from genmed.workflows.identity import Mismatch, compare_data, compare_session, read_config
 from genmed.workflows.index import Index, open_for_writing, verification_row
+from genmed.workflows.integrity import check_trace, find_damage
 from genmed.workflows.recording import StopSignal
 from genmed.workflows.reporting import Reporter
 from genmed.workflows.train import open_store
@@ -146,48 +144,24 @@ def verify(
     """
     document = folder.read()
     refuse_running(document, root)
+    if damage := find_damage(folder, document):
+        return _keep(folder, root, reporter, _refuse(document, damage))
+    trace = check_trace(folder, document)
+    if not trace.lines:
+        return _keep(folder, root, reporter, _refuse(document, [f"{folder.trace_path} has no step to compare"]))
     try:
-        trace = _read_checked_trace(folder, document)
-        _check_record(folder, document, trace)
-        config = read_config(folder, document, data_root)
-        session = assemble(config, reporter, trust_stamps=False)
+        session = assemble(read_config(folder, document, data_root), reporter, trust_stamps=False)
         changed = compare_data(folder, document, session.data)
         causes = compare_session(folder, document, session) + _list_accepted(document)
     except (RecordError, DataError, ConfigError) as error:
-        return _keep(folder, root, reporter, _refuse(document, error.message))
+        return _keep(folder, root, reporter, _refuse(document, [error.message]))
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         problem = f"the data are not those of the run: {changed[0].what}{more}"
-        return _keep(folder, root, reporter, _refuse(document, problem, changed[:100]))
+        return _keep(folder, root, reporter, _refuse(document, [problem], changed[:100]))
     elsewhere = any(entry.changes_bits for entry in causes)
     report = _run_again(folder, session, document, trace, causes, full or elsewhere, reporter)
     return _keep(folder, root, reporter, report)
-
-
-def _read_checked_trace(folder: RunFolder, document: RunDocument) -> RecordedTrace:
-    trace = read_trace(folder.trace_path)
-    digest = trace_digest(folder.trace_path)
-    if document.trace_digest and digest != document.trace_digest:
-        raise RecordError(f"{folder.trace_path} was edited: it is {digest}, recorded is {document.trace_digest}")
-    if not trace.lines:
-        raise RecordError(f"{folder.trace_path} has no step to compare")
-    if trace.last < document.steps_done:
-        raise RecordError(f"{folder.trace_path} ends at step {trace.last} of {document.steps_done}")
-    return trace
-
-
-def _check_record(folder: RunFolder, document: RunDocument, trace: RecordedTrace) -> None:
-    """Raises RecordError where checkpoints, data record or final state are missing, edited or not of one run."""
-    broken = [problem for path in list_checkpoints(folder.checkpoints_path) for problem in check_checkpoint(path)]
-    if broken:
-        raise RecordError("; ".join(broken))
-    if document.status == "completed" and not list_checkpoints(folder.checkpoints_path):
-        raise RecordError(f"{folder.checkpoints_path} is empty")
-    if read_sealed(folder.data_path)["fingerprint"] != document.data_fingerprint:
-        raise RecordError(f"{folder.data_path} was edited: its fingerprint is not that of {folder.document_path.name}")
-    read_images(folder)
-    if document.fingerprint and trace.lines[-1].get("state") != document.fingerprint:
-        raise RecordError(f"{folder.document_path} was edited: its final state is not the trace's last")
 
 
 def _list_accepted(document: RunDocument) -> list[Mismatch]:
@@ -262,10 +236,10 @@ def _begin_where_it_began(folder: RunFolder, document: RunDocument, session: Ses
     return progress
 
 
-def _refuse(document: RunDocument, problem: str, causes: Sequence[Mismatch] = ()) -> Report:
+def _refuse(document: RunDocument, problems: Sequence[str], causes: Sequence[Mismatch] = ()) -> Report:
     metrics = [MetricComparison(name, value, None) for name, value in document.metrics.items()]
     return Report(
-        document.name, "not comparable", 0, document.steps_done, cause=causes, metrics=metrics, problems=(problem,)
+        document.name, "not comparable", 0, document.steps_done, cause=causes, metrics=metrics, problems=problems
     )
 
 

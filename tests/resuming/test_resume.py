@@ -16,7 +16,7 @@ from PIL import Image
 from genmed.engine.checkpoint import list_checkpoints
 from genmed.ground.files import temporary_beside
 from genmed.ground.fingerprints import digest_json
-from tests.harness import Genmed
+from tests.harness import Genmed, edit_document
 from tests.resuming.runs import FRAGILE, Pair, assert_same_run, flip, names, snapshot, wait_for
 
 

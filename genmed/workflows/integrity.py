@@ -1,0 +1,56 @@
+"""Whether a run's own files are whole: each is checked by a digest, and what is damaged is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from genmed.engine.checkpoint import check_checkpoint, list_checkpoints
+from genmed.engine.trace import RecordedTrace, read_trace, trace_digest
+from genmed.ground.errors import ConfigError, RecordError
+from genmed.ground.sealed import read_sealed
+from genmed.records.run_folder import RunDocument, RunFolder
+from genmed.workflows.identity import read_config, read_images
+
+
+def find_damage(folder: RunFolder, document: RunDocument) -> list[str]:
+    """What is missing, damaged or edited, each with its file; empty means good. run.json was read already."""
+    damage: list[str] = []
+
+    def attempt(check: Callable[[], Any]) -> Any:
+        try:
+            return check()
+        except (RecordError, ConfigError) as error:
+            damage.append(error.message)
+            return None
+
+    attempt(lambda: read_config(folder, document))
+    attempt(lambda: read_sealed(folder.environment_path))
+    attempt(lambda: _check_data(folder, document))
+    attempt(folder.read_verifications)
+    attempt(folder.read_metrics)
+    checkpoints = list_checkpoints(folder.checkpoints_path)
+    damage += [problem for path in checkpoints for problem in check_checkpoint(path)]
+    if document.checkpoint_step and not checkpoints:
+        damage.append(f"{folder.checkpoints_path} is empty")
+    attempt(lambda: check_trace(folder, document))
+    return damage
+
+
+def check_trace(folder: RunFolder, document: RunDocument) -> RecordedTrace:
+    """The trace, as run.json knows it. Raises RecordError."""
+    trace, path = read_trace(folder.trace_path), folder.trace_path
+    digest = trace_digest(path)
+    if document.trace_digest and digest != document.trace_digest:
+        raise RecordError(f"{path} was edited: it is {digest}, recorded is {document.trace_digest}")
+    if trace.last < document.steps_done:
+        raise RecordError(f"{path} ends at step {trace.last} of {document.steps_done}")
+    if document.fingerprint and trace.lines and trace.lines[-1].get("state") != document.fingerprint:
+        raise RecordError(f"{folder.document_path} was edited: its final state is not the trace's last")
+    return trace
+
+
+def _check_data(folder: RunFolder, document: RunDocument) -> None:
+    read_images(folder)
+    if read_sealed(folder.data_path)["fingerprint"] != document.data_fingerprint:
+        raise RecordError(f"{folder.data_path} was edited: its fingerprint is not that of {folder.document_path.name}")

@@ -1,0 +1,70 @@
+"""One process at a time works on a run; a dead one does not count."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Genmed, edit_document
+from tests.resuming.runs import Pair, assert_same_run, snapshot, wait_for
+
+
+def test_of_two_resumes_at_once_the_second_is_refused_with_the_firsts_pid(pair: Pair, killed: Genmed) -> None:
+    commands = [killed.start("resume", "latest", "--json") for _ in range(4)]
+    results = [command.wait() for command in commands]
+    assert sorted(result.code for result in results) == [0, 2, 2, 2]
+    [winner] = [command.pid for command, result in zip(commands, results, strict=True) if result.code == 0]
+    for result in results:
+        if result.code:
+            error = result.json["error"]
+            assert error["message"] == f"{killed.run_folder().name} is running now, as process {winner}"
+    assert_same_run(killed, pair.whole)
+
+
+def test_resume_that_was_refused_leaves_the_run_as_it_was(killed: Genmed) -> None:
+    path = killed.run_folder() / "environment.json"
+    edit_document(path, lambda document: document["packages"].update(torch="0.1"))
+    before = snapshot(killed.root)
+    assert killed("resume", "latest", "--json").code == 2
+    assert snapshot(killed.root) == before
+    assert killed("list", "--json").json[0]["status"] == "interrupted"
+
+
+def test_resume_that_is_killed_while_it_reads_the_data_leaves_a_run_to_resume(pair: Pair, killed: Genmed) -> None:
+    command = killed.start("resume", "latest", "--json")
+    document = killed.run_folder() / "run.json"
+    wait_for(lambda: json.loads(document.read_text())["process"]["pid"] == command.pid)
+    command.send(signal.SIGKILL)
+    assert command.wait().code == -signal.SIGKILL
+    assert killed("list", "--json").json[0]["status"] == "interrupted"
+    assert killed("resume", "latest", "--json").code == 0
+    assert_same_run(killed, pair.whole)
+
+
+def belongs_elsewhere(folder: Path) -> None:
+    def move(document: dict[str, object]) -> None:
+        document["process"] = {"host": "elsewhere", "boot_id": "other", "pid": 7, "pid_namespace": None, "started": 1.0}
+
+    edit_document(folder / "run.json", move)
+
+
+@pytest.mark.parametrize("command", ["resume", "verify"])
+def test_run_of_another_host_is_left_alone_while_it_is_heard_of(killed: Genmed, command: str) -> None:
+    belongs_elsewhere(killed.run_folder())
+    result = killed(command, "latest", "--json")
+    assert result.code == 2
+    assert "is running now, as process 7 of elsewhere" in result.json["error"]["message"]
+    assert "5 minutes after its last sign" in result.json["error"]["hint"]
+    assert killed("list", "--json").json[0]["status"] == "running"
+
+
+def test_run_of_another_host_that_fell_silent_is_resumed(pair: Pair, killed: Genmed) -> None:
+    belongs_elsewhere(killed.run_folder())
+    edit_document(
+        killed.run_folder() / "run.json", lambda document: document.update(started="2026-01-01T00:00:00.000Z")
+    )
+    (killed.root / "registry.db").unlink()  # so that the folder alone is asked
+    result = killed("resume", killed.run_folder().name, "--json")
+    assert result.code == 0, result.err
+    assert_same_run(killed, pair.whole)

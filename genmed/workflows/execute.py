@@ -65,6 +65,8 @@ def execute(
         finally:
             reporter.end_steps()
             trace.close()
+        if stop.name:
+            raise Interrupted(f"{stop.name} before the final evaluation")
         if trace.parted_at is not None:
             folder.log(f"From step {trace.parted_at} on the steps are not those recorded before: they took their place")
         results = evaluate_selected(training)

@@ -16,6 +16,7 @@ Arguments = Callable[..., list[object]]
 FRAGILE = """
 import glob
 import os
+import resource
 import signal
 import sys
 import time
@@ -29,7 +30,8 @@ def build(num_classes):
         nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.2),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes),
     )
-    counted = {"passes": 0, "events": 0}
+    counted = {"passes": 0, "rests": 0, "events": 0}
+    own = os.getpid()  # the loader's workers are forked from this process, hook and all
     awaited = os.environ.get("GENMED_TEST_AWAIT")
 
     def count(what):
@@ -45,19 +47,21 @@ def build(num_classes):
             time.sleep(0.001)
 
     def before_pass(module, inputs):
-        if module.training:
-            count("passes")
+        limit = os.environ.get("GENMED_TEST_LIMIT")
+        if limit and counted["passes"] == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+        count("passes" if module.training else "rests")
         if counted["events"]:
             count("events")
 
     def before_file(event, arguments):
-        if event not in EVENTS:
+        if event not in EVENTS or os.getpid() != own:
             return
         if event == "shutil.rmtree" and removed and os.path.basename(arguments[0]).endswith(removed):
             counted["removed"] = 0
         if event == "os.remove" and "removed" in counted:
             count("removed")
-        if file and any(file in str(argument) for argument in arguments):
+        if file and any(".tmp-" in str(argument) and file in str(argument) for argument in arguments):
             os.kill(os.getpid(), signal.SIGKILL)
         if counted["events"] or str(arguments[0]).endswith("trace.jsonl"):
             count("events")
@@ -68,8 +72,10 @@ def build(num_classes):
         sys.addaudithook(before_file)
     return model
 """
-"""A model's file. Counts passes and, from the opening of the trace on, files touched; at the number in a variable the
-process gets SIGKILL or the signal in GENMED_TEST_SIGNAL, after the checkpoint of step GENMED_TEST_AWAIT is safe."""
+"""A model's file. Counts passes of training, those at rest, and, from the opening of the trace on, passes and files
+touched. At the number in a variable (GENMED_TEST_PASSES, _RESTS, _EVENTS) the process gets SIGKILL or the signal in
+GENMED_TEST_SIGNAL, after the checkpoint of step GENMED_TEST_AWAIT is safe; it gets SIGKILL as it is about to write the
+file in GENMED_TEST_FILE. From the third pass of training on no file may be longer than GENMED_TEST_LIMIT."""
 
 
 class Pair(NamedTuple):

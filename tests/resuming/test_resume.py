@@ -1,7 +1,6 @@
 """resume: from the newest whole checkpoint, or not at all."""
 
 import json
-import random
 import re
 import shutil
 import signal
@@ -71,30 +70,6 @@ def test_run_killed_before_its_first_checkpoint_starts_from_the_beginning(pair: 
     assert result.code == 0, result.err
     assert "epoch 1/3, step 1/7" in result.err
     assert_same_run(genmed, pair.whole)
-
-
-def test_run_killed_five_times_anywhere_ends_with_the_bits_of_one_left_alone(pair: Pair, genmed: Genmed) -> None:
-    """Moments are counted in passes and in files touched since the trace was opened: in a step, in a save, between."""
-    draw = random.Random(5).randint
-    result = genmed(*pair.command, GENMED_TEST_EVENTS=str(draw(2, 100)))
-    for _ in range(4):
-        assert result.code == -signal.SIGKILL, result.err
-        assert genmed("list", "--json").json[0]["status"] == "interrupted"
-        result = genmed("resume", "latest", "--json", GENMED_TEST_EVENTS=str(draw(2, 100)))
-    assert result.code == -signal.SIGKILL, result.err
-    result = genmed("resume", "latest", "--json")
-    assert result.code == 0, result.err
-    assert_same_run(genmed, pair.whole)
-
-
-@pytest.mark.parametrize("file", ["step-0000014-epoch-0002-end", "metrics.csv", "predictions.csv"])
-def test_run_killed_as_it_touches_a_file_ends_with_the_bits_of_one_left_alone(
-    pair: Pair, killed: Genmed, file: str
-) -> None:
-    assert killed("resume", "latest", "--json", GENMED_TEST_FILE=file).code == -signal.SIGKILL
-    result = killed("resume", "latest", "--json")
-    assert result.code == 0, result.err
-    assert_same_run(killed, pair.whole)
 
 
 def test_resumed_run_leaves_no_temporaries_of_the_killed_one(killed: Genmed) -> None:

@@ -98,7 +98,7 @@ class Genmed:
         done = subprocess.run(
             [sys.executable, "-m", "genmed", *map(str, arguments)],
             cwd=cwd or self._folder,
-            env={**_own_environment(), **self.environ, **environ},
+            env={**own_environment(), **self.environ, **environ},
             capture_output=True,
             text=True,
             timeout=300,
@@ -126,7 +126,7 @@ def start_server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.server_preload"])
     before = dict(os.environ)
-    os.environ.update(prepare_environment(list_variables(SEED, THREADS, "native", True), _own_environment()))
+    os.environ.update(prepare_environment(list_variables(SEED, THREADS, "native", True), own_environment()))
     try:
         process = context.Process(target=time.sleep, args=(0,))
         process.start()
@@ -137,7 +137,7 @@ def start_server() -> ForkServerContext:
     return context
 
 
-def _own_environment() -> dict[str, str]:
+def own_environment() -> dict[str, str]:
     """Without what a developer's shell may have set for genmed."""
     return {name: value for name, value in os.environ.items() if not name.startswith("GENMED_")}
 

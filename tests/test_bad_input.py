@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.harness import TINY_MODEL, Genmed, Result, _own_environment, _run_command
+from tests.harness import TINY_MODEL, Genmed, Result, _run_command, own_environment
 from tests.make_nih import make_nih
 
 Arguments = Callable[..., list[object]]
@@ -146,7 +146,7 @@ def test_mistake_that_needs_no_torch_is_told_without_it(tmp_path: Path, argument
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments.split()],
         cwd=tmp_path,
-        env=_own_environment(),
+        env=own_environment(),
         capture_output=True,
         text=True,
         check=True,
@@ -160,7 +160,7 @@ def test_python_that_ignores_its_environment_is_refused(tmp_path: Path, option: 
     done = subprocess.run(
         [sys.executable, option, "-m", "genmed", "train"],
         cwd=tmp_path,
-        env=_own_environment(),
+        env=own_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -375,7 +375,10 @@ def text_as_registry(root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (text_as_registry, ("registry.db is damaged or no registry", "file is not a database", "move the file away")),
+        (
+            text_as_registry,
+            ("registry.db is damaged or no registry", "file is not a database", "genmed list --rebuild"),
+        ),
         (lambda root: (root / "registry.db").mkdir(), ("registry.db is a folder", "move")),
         (lambda root: (root / "runs").touch(), ("runs", "--root")),
         (lambda root: [root.rmdir(), root.touch()], ("root is", "not a folder", "--root")),

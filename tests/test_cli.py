@@ -24,7 +24,7 @@ import pytest
 
 import genmed.seed
 from genmed.ground.fingerprints import digest_file, digest_json
-from tests.harness import TINY_MODEL, Genmed, Result, _own_environment, _run_command, edit_document
+from tests.harness import TINY_MODEL, Genmed, Result, _run_command, edit_document, own_environment
 
 Arguments = Callable[..., list[object]]
 RUN = (
@@ -177,7 +177,7 @@ def run_without_torch(code: str, cwd: Path, **environ: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", watched],
         cwd=cwd,
-        env={**_own_environment(), **environ},
+        env={**own_environment(), **environ},
         capture_output=True,
         text=True,
         check=False,
@@ -615,7 +615,7 @@ def test_interrupt_typed_on_a_terminal_leaves_it_clean_and_tells_how_to_go_on(
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_reader_that_goes_away_is_no_error(three: Genmed, unbuffered: str) -> None:
-    environ = {**_own_environment(), **three.environ, "PYTHONUNBUFFERED": unbuffered}
+    environ = {**own_environment(), **three.environ, "PYTHONUNBUFFERED": unbuffered}
     with subprocess.Popen(
         [sys.executable, "-m", "genmed", "list", "--json"],
         env=environ,

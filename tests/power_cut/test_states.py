@@ -12,20 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.recording import (
-    Create,
-    Operation,
-    RecordingError,
-    Rename,
-    Resize,
-    Sync,
-    Write,
-    mapped,
-    parse,
-    record,
-    why_not,
-)
-from tests.crash.states import KINDS, State, SymbolicLink, Tree, crash_states, read_tree, replay
+from tests.power_cut.operations import Create, Operation, Rename, Resize, Sync, Write, mapped
+from tests.power_cut.recording import RecordingError, parse, record, why_not
+from tests.power_cut.states import KINDS, State, SymbolicLink, Tree, crash_states, read_tree, replay
 
 ATOMIC = """
 with open("new.tmp", "wb") as file:

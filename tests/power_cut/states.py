@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from tests.crash.recording import Copy, Create, Key, Link, Operation, Remove, Rename, Resize, Sync, Write
+from tests.power_cut.operations import Copy, Create, Key, Link, Operation, Remove, Rename, Resize, Sync, Write
 
 KINDS = ("all", "durable", "entries first", "data first", "torn", "zeros", "one lost")
 LAST = 8  # of the un-synced operations, each is lost once

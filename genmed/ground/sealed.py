@@ -13,6 +13,7 @@ from genmed.ground.files import write_text
 from genmed.ground.fingerprints import digest_bytes
 
 DOCUMENT = ',\n  "seal": "{}"\n}}\n'
+MEND = "restore it from a copy of the run"
 LINE = ',"seal":"{}"}}\n'
 
 
@@ -27,7 +28,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise RecordError(f"{path} is missing") from None
+        raise RecordError(f"{path} is missing", MEND) from None
     return _open(content, DOCUMENT, str(path))
 
 
@@ -49,6 +50,6 @@ def _seal(body: str, ending: str) -> str:
 def _open(content: bytes, ending: str, where: str) -> dict[str, Any]:
     body = content[: -len(ending.format(digest_bytes(b"")))]
     if content != body + ending.format(digest_bytes(body)).encode():
-        raise RecordError(f"{where} is damaged: it fails its seal")
+        raise RecordError(f"{where} is damaged: it fails its seal", MEND)
     document: dict[str, Any] = json.loads(body + b"}")
     return document

@@ -64,17 +64,21 @@ def list_former(document: RunDocument) -> dict[str, list[str]]:
 def compare_session(folder: RunFolder, document: RunDocument, session: Session) -> list[Mismatch]:
     """All that differs: code, then environment by field. Data are for `compare_data`. Raises RecordError."""
     recorded = read_sealed(folder.environment_path)
-    found = []
-    if session.code["digest"] != document.code_digest:
-        names = _name_changes(recorded["code"]["files"], session.code["files"])
-        why = f"changed: {names}"
-        found.append(Mismatch("code", "code", document.code_digest, session.code["digest"], True, why))
+    found = compare_code(document, session, recorded["code"]["files"])
     differences = compare_environments(recorded, {**session.environment, "code": recorded["code"]}, document.device)
     found += [
         Mismatch("environment", entry.field, entry.recorded, entry.found, entry.changes_bits, entry.why)
         for entry in differences
     ]
     return found
+
+
+def compare_code(document: RunDocument, session: Session, files: dict[str, str]) -> list[Mismatch]:
+    """files: the recorded digests by name, to say which changed; empty if unknown."""
+    if session.code["digest"] == document.code_digest:
+        return []
+    why = f"changed: {_name_changes(files, session.code['files'])}" if files else ""
+    return [Mismatch("code", "code", document.code_digest, session.code["digest"], True, why)]
 
 
 def read_images(folder: RunFolder) -> dict[str, dict[str, str]]:

@@ -17,7 +17,7 @@ from genmed.records.run_folder import AcceptedChange, RunDocument, RunFolder, no
 from genmed.workflows.assemble import Session, assemble, write_data
 from genmed.workflows.claim import claimed
 from genmed.workflows.execute import execute
-from genmed.workflows.identity import Mismatch, compare_data, compare_session, read_config, read_images
+from genmed.workflows.identity import Mismatch, compare_code, compare_data, compare_session, read_config, read_images
 from genmed.workflows.index import Index, open_for_writing, record_of
 from genmed.workflows.reporting import Reporter
 from genmed.workflows.train import open_store, write_environment
@@ -119,7 +119,15 @@ class Change:
 
 def find_changes(folder: RunFolder, document: RunDocument, session: Session, accept: Collection[str]) -> list[Change]:
     """What differs in what can change bits, by part. Raises EnvironmentMismatch where a part is not accepted."""
-    found = compare_data(folder, document, session.data) + compare_session(folder, document, session)
+    found = compare_data(folder, document, session.data)
+    try:
+        found += compare_session(folder, document, session)
+    except RecordError as error:
+        if "environment" not in accept:
+            hint = f"{error.hint}, or go on with --accept environment, which takes the present one and marks the run"
+            raise RecordError(error.message, hint) from None
+        found.append(Mismatch("environment", folder.environment_path.name, error.message, "the present one", True))
+        found += compare_code(document, session, {})
     changing = [entry for entry in found if entry.changes_bits]
     refused = [entry for entry in changing if entry.part not in accept]
     if refused:
@@ -163,7 +171,7 @@ def replace_records(folder: RunFolder, session: Session, changes: Sequence[Chang
     paths += [folder.data_path, folder.images_path] if "data" in parts else []
     for path in paths:
         until = path.with_name(f"{path.stem}-until-step-{step:07d}{path.suffix}")
-        if not until.exists():
+        if path.is_file() and not until.exists():
             write_bytes(until, path.read_bytes())
     if parts:
         folder.update(code_digest=session.code["digest"], data_fingerprint=session.data.fingerprint)
@@ -185,9 +193,9 @@ def mend_data_record(folder: RunFolder, document: RunDocument, session: Session,
 
 
 def _describe(mismatches: Sequence[Mismatch]) -> str:
+    shown = []
+    for entry in mismatches[:3]:
+        which = f" ({entry.why})" if entry.part == "code" and entry.why else ""
+        shown.append(f"{entry.what} was {entry.recorded}, is {entry.found}{which}")
     more = f"; and {len(mismatches) - 3} more" if len(mismatches) > 3 else ""
-    shown = [
-        f"{entry.what} was {entry.recorded}, is {entry.found}" + (f" ({entry.why})" if entry.part == "code" else "")
-        for entry in mismatches[:3]
-    ]
     return "; ".join(shown) + more

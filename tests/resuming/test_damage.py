@@ -1,0 +1,147 @@
+"""One flipped bit or a cut anywhere is found and named, and costs no bit where a whole state remains.
+
+The registry's own tests are in tests/registries; 200 places with a real resume for each:
+`uv run python benchmarks/damage_storm.py`.
+"""
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from genmed.ground.errors import RecordError
+from genmed.records.run_folder import RunFolder
+from genmed.workflows.integrity import find_damage
+from tests.harness import Genmed
+from tests.resuming.damage import spoil
+from tests.resuming.runs import Pair, assert_same_run, flip, snapshot
+
+
+@pytest.fixture(scope="module")
+def verified(pair: Pair) -> Genmed:
+    """The finished run, with a verification on its record."""
+    assert pair.whole("verify", "latest", "--json").code == 0
+    return pair.whole
+
+
+def test_damage_at_any_of_200_random_places_of_a_finished_run_is_named(verified: Genmed, tmp_path: Path) -> None:
+    assert find_damage(RunFolder(verified.run_folder()), RunFolder(verified.run_folder()).read()) == []
+    draw = random.Random(0)
+    for number in range(200):
+        root = Path(shutil.copytree(verified.root, tmp_path / str(number)))
+        path, what = spoil(root, root, draw.choice(["checkpoint", "index", "JSON", "trace"]), draw)
+        folder = RunFolder(next((root / "runs").iterdir()))
+        try:
+            found = find_damage(folder, folder.read())
+        except RecordError as error:
+            found = [error.message]
+        assert any(str(path) in problem for problem in found), (path.name, what, found)
+        shutil.rmtree(root)
+
+
+def test_damaged_verification_is_named_and_torn_one_is_replaced(verified: Genmed, tmp_path: Path) -> None:
+    folder = RunFolder(Path(shutil.copytree(verified.run_folder(), tmp_path / "run")))
+    path = folder.verifications_path
+    whole = path.read_bytes()
+    flip(path)
+    with pytest.raises(RecordError, match=r"verifications.jsonl, line 1 is damaged: it fails its seal"):
+        folder.read_verifications()
+    path.write_bytes(whole + whole[:100])
+    before = folder.read_verifications()
+    assert len(before) == 1
+    folder.add_verification({"verdict": "identical"})
+    assert folder.read_verifications() == [*before, {"verdict": "identical"}]
+
+
+def flip_at(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_damaged_trace_is_computed_again_from_a_checkpoint_before_the_damage(pair: Pair, killed: Genmed) -> None:
+    """Checkpoints of steps 7 and 9; the line of step 9 is damaged."""
+    path = killed.run_folder() / "trace.jsonl"
+    flip_at(path, sum(len(line) for line in path.read_bytes().splitlines(keepends=True)[:9]) + 20)
+    result = killed("resume", "latest", "--json")
+    assert result.code == 0, result.err
+    assert f"{path} is damaged: line 10 does not follow from the lines before it" in result.err
+    assert "epoch 2/3, step 1/7" in result.err
+    assert_same_run(killed, pair.whole)
+
+
+@pytest.mark.parametrize("damage", ["first step", "header", "gone"])
+def test_trace_damaged_before_all_checkpoints_is_computed_again_from_the_beginning(
+    pair: Pair, killed: Genmed, damage: str
+) -> None:
+    path = killed.run_folder() / "trace.jsonl"
+    if damage == "gone":
+        path.unlink()
+    else:
+        flip_at(path, path.read_bytes().index(b"\n") + 30 if damage == "first step" else 5)
+    result = killed("resume", "latest", "--json")
+    assert result.code == 0, result.err
+    assert f"{path} is damaged: " in result.err
+    assert "epoch 1/3, step 1/7" in result.err
+    assert_same_run(killed, pair.whole)
+
+
+def test_damaged_record_of_the_data_is_written_anew(pair: Pair, killed: Genmed) -> None:
+    folder = killed.run_folder()
+    for name in ("data.json", "data-images.csv"):
+        flip(folder / name)
+        assert killed("show", "latest", "--json").code == 0
+    result = killed("resume", "latest", "--json")
+    assert result.code == 0, result.err
+    assert f"{folder / 'data.json'} is damaged: it fails its seal; the data are those of the run" in result.err
+    assert_same_run(killed, pair.whole)
+
+
+def test_damaged_environment_is_an_error_or_accepted(pair: Pair, killed: Genmed) -> None:
+    path = killed.run_folder() / "environment.json"
+    flip(path)
+    before = snapshot(killed.run_folder())
+    result = killed("resume", "latest", "--json")
+    assert result.code == 2
+    assert result.json["error"]["message"] == f"{path} is damaged: it fails its seal"
+    assert "--accept environment, which takes the present one and marks the run" in result.json["error"]["hint"]
+    assert snapshot(killed.run_folder()) == before
+    accepted = killed("resume", "latest", "--json", "--accept", "environment")
+    assert accepted.code == 0, accepted.err
+    assert accepted.json["accepted"][0]["changes"][0]["what"] == "environment.json"
+    assert_same_run(killed, pair.whole)
+
+
+def test_damaged_run_document_is_named(killed: Genmed) -> None:
+    path = killed.run_folder() / "run.json"
+    flip(path)
+    for command in ("resume", "verify", "show"):
+        result = killed(command, "latest", "--json")
+        assert (result.code, result.json["error"]["message"]) == (2, f"{path} is damaged: it fails its seal")
+
+
+def test_damaged_registry_is_named_and_made_anew_and_the_run_goes_on(pair: Pair, killed: Genmed) -> None:
+    path = killed.root / "registry.db"
+    flip_at(path, 100)
+    result = killed("resume", "latest", "--json")
+    assert result.code == 2
+    assert str(path) in result.json["error"]["message"]
+    assert "genmed list --rebuild" in result.json["error"]["hint"]
+    rebuilt = killed("list", "--rebuild", "--json")
+    assert rebuilt.code == 0, rebuilt.err
+    assert f"the damaged registry is kept as {path}.damaged-" in rebuilt.err
+    assert killed("resume", "latest", "--json").code == 0
+    assert_same_run(killed, pair.whole)
+
+
+@pytest.mark.parametrize("kind", ["cached pixels", "cached digests", "stamps"])
+def test_damaged_image_cache_is_named_and_made_anew(pair: Pair, killed: Genmed, tmp_path: Path, kind: str) -> None:
+    cache = Path(shutil.copytree(killed.cache, tmp_path / "own-cache"))
+    for seed in range(2):
+        path, what = spoil(killed.root, cache, kind, random.Random(seed))
+        result = killed("train", "--config", killed.run_folder() / "config.yaml", "--json", GENMED_CACHE=str(cache))
+        assert result.code == 0, result.err
+        assert str(path) in result.err, (what, result.err)
+        assert result.json["fingerprint"] == pair.whole("show", "latest", "--json").json["fingerprint"]
+        shutil.rmtree(killed.root / result.json["path"])

@@ -4,8 +4,7 @@
 
 A round is a step alone, a step at whose end the state is saved, and the step beside which it is written; then the disk
 is waited for. Printed: medians, and the ratio of the stall (the copy, and by how much the step after it is longer than
-the one alone) to a step, with a 95% bootstrap interval. The copy and the writing one after the other is what a
-training that waits for its checkpoints is held up for.
+the one alone) to a step, with a 95% bootstrap interval.
 """
 
 import argparse
@@ -57,17 +56,16 @@ def main() -> None:
                 copied = time.perf_counter()
                 beside = stepper.step()
                 store.wait()
-                rounds.append((alone, copied - begin, beside, time.perf_counter() - copied))
+                rounds.append((alone, copied - begin, beside))
         [newest] = list_checkpoints(folder)
         size = sum(path.stat().st_size for path in newest.iterdir())
         begin = time.perf_counter()
         CheckpointStore(folder, stepper.session.identity).list_whole()
         checked = time.perf_counter() - begin
     first, *rounds = rounds  # it also takes the memory
-    alone, copy, beside = (statistics.median(column) for column in list(zip(*rounds, strict=True))[:3])
-    ratio, low, high = bootstrap_median(
-        [(copy + max(0.0, beside - alone)) / alone for alone, copy, beside, _ in rounds]
-    )
+    alone, copy, beside = (statistics.median(column) for column in zip(*rounds, strict=True))
+    stalls = [(copied + max(0.0, after - before)) / before for before, copied, after in rounds]
+    ratio, low, high = bootstrap_median(stalls)
     print(f"{chosen.model}, {chosen.image_size} px, batch {chosen.batch_size}, {stepper.task.device},", end=" ")
     print(f"{config.compute.threads} threads, {size / 2**20:.0f} MiB a checkpoint")
     print(f"step alone                    {1000 * alone:9.1f} ms")

@@ -166,7 +166,7 @@ def _compare_with_saved(final: Path, snapshot: Snapshot) -> Checkpoint:
         raise TraceError(
             f"step {snapshot.progress.step} (epoch {snapshot.progress.epoch}), computed again, has another state than"
             f" {final}: {snapshot.state}, saved is {saved.state}",
-            "see `genmed env RUN` for what changed; the run is left as it was",
+            "the run is left as it was",
         )
     return saved
 

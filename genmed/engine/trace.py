@@ -214,7 +214,7 @@ class TraceFile:
                 raise TraceError(
                     f"step {step.step} (epoch {step.epoch}), computed again, has another {divergence.field} than"
                     " recorded",
-                    "see `genmed env RUN` for what changed; the run is left as it was",
+                    "the run is left as it was",
                 )
             self.parted_at = step.step
             with storage_errors(self._path):

@@ -99,11 +99,15 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def sweep_temporaries(folder: Path) -> None:
-    """Removes what writers of this host that were killed have left in the folder; others' may be under way."""
+def sweep_temporaries(folder: Path, *, alone: bool = False) -> None:
+    """Removes what writers that were killed have left in the folder.
+
+    Others' may be under way, and another host's cannot be told: they stay, unless this process is `alone` there.
+    """
     for path in sorted(folder.iterdir()):
         pid = path.name.removeprefix(_own_prefix()).split("-", 1)[0]
-        if path.name.startswith(_own_prefix()) and pid.isdigit() and not _lives(int(pid)):
+        dead = path.name.startswith(_own_prefix()) and pid.isdigit() and not _lives(int(pid))
+        if dead or (alone and path.name.startswith(TEMPORARY)):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from genmed.engine.checkpoint import restore_weights
 from genmed.engine.checkpoint_store import CheckpointStore
-from genmed.engine.evaluation import Evaluation, evaluate
+from genmed.engine.evaluation import Evaluation, StoppedError, evaluate
 from genmed.engine.loop import Training
 from genmed.engine.progress import Progress
 from genmed.engine.task import Task
@@ -58,18 +58,17 @@ def execute(
             observer=Recorder(folder, document, index, reporter, stop),
         )
         reporter.begin_steps(progress.step, session.task.total_steps, session.task.config.training.batch_size)
-        try:
-            trace.start_at(progress.step)
-            with stop.heard(), store:
-                fingerprint = training.run()
-        finally:
-            reporter.end_steps()
-            trace.close()
-        if stop.name:
-            raise Interrupted(f"{stop.name} before the final evaluation")
-        if trace.parted_at is not None:
-            folder.log(f"From step {trace.parted_at} on the steps are not those recorded before: they took their place")
-        results = evaluate_selected(training)
+        with stop.heard():
+            try:
+                trace.start_at(progress.step)
+                with store:
+                    fingerprint = training.run()
+            finally:
+                reporter.end_steps()
+                trace.close()
+            if trace.parted_at is not None:
+                folder.log(f"From step {trace.parted_at} on the steps took the place of others, recorded before")
+            results = evaluate_selected(training)
         write_predictions(folder.predictions_path, session, results)
         return _complete(folder, index, progress, results, fingerprint)
 
@@ -96,10 +95,17 @@ def make_loader(task: Task) -> BatchLoader:
 
 
 def evaluate_selected(training: Training) -> dict[str, Evaluation]:
-    """Validation and test by the state that `training.select` names; leaves the learner with that state's weights."""
+    """Validation and test by the state that `training.select` names; leaves the learner with that state's weights.
+
+    Raises Interrupted where the observer was asked to stop; the training is complete by then.
+    """
+    asked = training.observer.stop_asked
     if training.task.config.training.select == "best":
         restore_weights(training.store.best(training.progress), training.learner)
-    return {side: evaluate(training.learner, training.task, training.loader, side) for side in MEASURED}
+    try:
+        return {side: evaluate(training.learner, training.task, training.loader, side, asked) for side in MEASURED}
+    except StoppedError:
+        raise Interrupted(f"{asked()} in the final evaluation") from None
 
 
 def merge_metrics(results: dict[str, Evaluation]) -> dict[str, float | None]:

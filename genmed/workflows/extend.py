@@ -18,7 +18,7 @@ from genmed.workflows.execute import execute
 from genmed.workflows.identity import read_config
 from genmed.workflows.index import Index, open_for_writing, record_of
 from genmed.workflows.reporting import Reporter
-from genmed.workflows.resume import find_changes, note_accepted
+from genmed.workflows.resume import find_differences, note_accepted, take_accepted
 from genmed.workflows.train import introduce, open_store, run_prefix, write_record
 
 
@@ -54,7 +54,7 @@ def extend(
     config = extended_config(folder, parent, epochs, data_root)
     open_registry(root, create=False)
     session = assemble(config, reporter, trust_stamps=False)
-    changes = find_changes(folder, parent, session, accept)
+    changes = take_accepted(parent, find_differences(folder, parent, session, accept), accept)
     ended = CheckpointStore(folder.checkpoints_path, {**session.identity, "config": parent.config_fingerprint})
     last, best = _find_states(folder, parent, session, ended)
     registry = open_for_writing(root)

@@ -58,9 +58,6 @@ class Recorder:
 
     def on_step(self, record: StepRecord, images: int) -> None:
         self._reporter.step(record.step, record.epoch, record.mean_loss)
-        if time.monotonic() - self._beaten > HEARTBEAT_SECONDS:
-            self._beaten = time.monotonic()
-            self._index.attempt(lambda registry: registry.beat(self._document.id))
 
     def on_epoch(self, report: EpochReport) -> None:
         memory = peak_memory_mib()
@@ -85,6 +82,10 @@ class Recorder:
         self._index.attempt(lambda registry: registry.record_checkpoints(self._document.id, rows))
 
     def stop_asked(self) -> str | None:
+        """Asked at each step and each batch of an evaluation: so it is also the place for a sign of life."""
+        if time.monotonic() - self._beaten > HEARTBEAT_SECONDS:
+            self._beaten = time.monotonic()
+            self._index.attempt(lambda registry: registry.beat(self._document.id))
         return self._stop.name
 
 

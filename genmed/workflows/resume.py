@@ -11,7 +11,7 @@ from genmed.engine.checkpoint import Checkpoint, read_chain
 from genmed.engine.checkpoint_store import CheckpointStore
 from genmed.engine.progress import Progress
 from genmed.engine.trace import read_whole_part
-from genmed.ground.errors import EnvironmentMismatch, RecordError
+from genmed.ground.errors import EnvironmentMismatch, RecordError, TraceError
 from genmed.ground.files import sweep_temporaries, write_bytes
 from genmed.records.run_folder import AcceptedChange, RunDocument, RunFolder, now
 from genmed.workflows.assemble import Session, assemble, write_data
@@ -47,10 +47,13 @@ def resume(
         reporter.message(f"{document.name} is already complete")
         return folder
     with claimed(folder, root) as document:
-        sweep_temporaries(folder.path)
+        for path in (folder.path, folder.checkpoints_path):
+            if path.is_dir():
+                sweep_temporaries(path, alone=True)
         session = assemble(read_config(folder, document, data_root), reporter, trust_stamps=False)
         mend_data_record(folder, document, session, reporter)
-        changes = find_changes(folder, document, session, accept)
+        differences = find_differences(folder, document, session, accept)
+        changes = take_accepted(document, differences, accept)
         store = open_store(folder, document, session)
         checkpoint = choose_checkpoint(folder, document, store, reporter)
         progress = store.restore(checkpoint, session.learner) if checkpoint else Progress()
@@ -65,7 +68,10 @@ def resume(
         registry = open_for_writing(root)
         registry.replace_run(record_of(folder))
     index = Index(registry, reporter)
-    execute(session, folder, index, reporter, store, progress, data_root=data_root, replace_steps=bool(changes))
+    try:
+        execute(session, folder, index, reporter, store, progress, data_root=data_root, replace_steps=bool(changes))
+    except TraceError as error:
+        raise TraceError(error.message, explain(differences)) from error
     return folder
 
 
@@ -117,18 +123,30 @@ class Change:
     mismatches: Sequence[Mismatch]
 
 
-def find_changes(folder: RunFolder, document: RunDocument, session: Session, accept: Collection[str]) -> list[Change]:
-    """What differs in what can change bits, by part. Raises EnvironmentMismatch where a part is not accepted."""
+def find_differences(
+    folder: RunFolder, document: RunDocument, session: Session, accept: Collection[str]
+) -> list[Mismatch]:
+    """All that is not as recorded. A damaged environment.json is one difference where that part is accepted.
+
+    Raises RecordError.
+    """
     found = compare_data(folder, document, session.data)
+    if any(entry.part == "data" for entry in found):  # as one value too, which states belong to
+        found.insert(0, Mismatch("data", "data", document.data_fingerprint, session.data.fingerprint, True))
     try:
-        found += compare_session(folder, document, session)
+        return found + compare_session(folder, document, session)
     except RecordError as error:
         if "environment" not in accept:
             hint = f"{error.hint}, or go on with --accept environment, which takes the present one and marks the run"
             raise RecordError(error.message, hint) from None
-        found.append(Mismatch("environment", folder.environment_path.name, error.message, "the present one", True))
-        found += compare_code(document, session, {})
-    changing = [entry for entry in found if entry.changes_bits]
+        name = folder.environment_path.name
+        found.append(Mismatch("environment", name, error.message, "the present one", True))
+        return found + compare_code(document, session, {})
+
+
+def take_accepted(document: RunDocument, differences: Sequence[Mismatch], accept: Collection[str]) -> list[Change]:
+    """What can change bits, by part. Raises EnvironmentMismatch where a part is not accepted."""
+    changing = [entry for entry in differences if entry.changes_bits]
     refused = [entry for entry in changing if entry.part not in accept]
     if refused:
         parts = list(dict.fromkeys(entry.part for entry in refused))
@@ -137,10 +155,15 @@ def find_changes(folder: RunFolder, document: RunDocument, session: Session, acc
             flags = " ".join(f"--accept {part}" for part in parts)
             hint += f"; or go on all the same with {flags}, which marks the run for ever"
         raise EnvironmentMismatch(f"{document.name} cannot be resumed to the bit: {_describe(refused)}", hint)
-    if any(entry.part == "data" for entry in changing):  # as one value too, which its states belong to
-        changing.insert(0, Mismatch("data", "data", document.data_fingerprint, session.data.fingerprint, True))
-    found_parts = {part: [entry for entry in changing if entry.part == part] for part in ACCEPTABLE}
-    return [Change(part, entries) for part, entries in found_parts.items() if entries]
+    by_part = {part: [entry for entry in changing if entry.part == part] for part in ACCEPTABLE}
+    return [Change(part, entries) for part, entries in by_part.items() if entries]
+
+
+def explain(differences: Sequence[Mismatch]) -> str:
+    """Why steps computed again may have other results, as far as the record tells."""
+    if not differences:
+        return "code, data and environment are those recorded: this machine does not compute the same twice"
+    return f"what differs from the record, none of it known to change bits: {_describe(differences)}"
 
 
 def note_accepted(folder: RunFolder, changes: Sequence[Change], step: int) -> None:

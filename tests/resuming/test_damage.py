@@ -137,11 +137,12 @@ def test_damaged_registry_is_named_and_made_anew_and_the_run_goes_on(pair: Pair,
 
 @pytest.mark.parametrize("kind", ["cached pixels", "cached digests", "stamps"])
 def test_damaged_image_cache_is_named_and_made_anew(pair: Pair, killed: Genmed, tmp_path: Path, kind: str) -> None:
-    cache = Path(shutil.copytree(killed.cache, tmp_path / "own-cache"))
+    cache, expected = tmp_path / "own-cache", pair.whole("show", "latest", "--json").json
+    command = ("train", "--config", killed.run_folder() / "config.yaml", "--json")
+    assert killed(*command, GENMED_CACHE=str(cache)).code == 0
     for seed in range(2):
         path, what = spoil(killed.root, cache, kind, random.Random(seed))
-        result = killed("train", "--config", killed.run_folder() / "config.yaml", "--json", GENMED_CACHE=str(cache))
+        result = killed(*command, GENMED_CACHE=str(cache))
         assert result.code == 0, result.err
         assert str(path) in result.err, (what, result.err)
-        assert result.json["fingerprint"] == pair.whole("show", "latest", "--json").json["fingerprint"]
-        shutil.rmtree(killed.root / result.json["path"])
+        assert result.json["fingerprint"] == expected["fingerprint"]

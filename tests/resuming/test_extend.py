@@ -123,3 +123,13 @@ def test_damaged_last_state_is_named_and_no_child_is_born(finished: Genmed) -> N
     assert result.code == 2
     assert f"{path} fails its digest" in result.json["error"]["message"]
     assert len(list((finished.root / "runs").iterdir())) == 1
+
+
+def test_run_that_stopped_early_goes_on_and_its_patience_counts_anew(genmed: Genmed, tiny: Arguments) -> None:
+    parent = genmed(*tiny("--epochs", 40, "--lr", 1e-9, "--set", "training.patience=2")).json
+    done = parent["epochs_done"]
+    assert done < 38
+    child = genmed("resume", parent["id"], "--epochs", done + 3, "--json")
+    assert child.code == 0, child.err
+    assert child.json["epochs_done"] in (done + 2, done + 3)
+    assert genmed("verify", child.json["id"], "--json").json["verdict"] == "identical"

@@ -103,6 +103,8 @@ def test_step_computed_again_must_be_the_recorded_one(killed: Genmed) -> None:
     assert result.json["error"]["kind"] == "TraceError"
     message = "step 10 (epoch 2), computed again, has another param than recorded"
     assert result.json["error"]["message"] == message
+    hint = "code, data and environment are those recorded: this machine does not compute the same twice"
+    assert result.json["error"]["hint"] == hint
     assert killed("list", "--json").json[0]["status"] == "failed"
     changed = {name for name, digest in snapshot(folder).items() if digest != before.get(name)}
     assert changed <= {"run.json", "train.log", "metrics.csv"}
@@ -181,3 +183,23 @@ def test_run_whose_surroundings_changed_is_not_resumed(
     assert result.json["error"]["kind"] == kind
     assert re.search(message, result.json["error"]["message"]), result.json["error"]["message"]
     assert snapshot(killed.run_folder()) == before
+
+
+def test_run_without_a_trace_resumes_to_the_same_state(pair: Pair, genmed: Genmed) -> None:
+    command = (*pair.command, "--set", "run.trace=false")
+    assert genmed(*command, GENMED_TEST_PASSES="13", GENMED_TEST_AWAIT="9").code == -signal.SIGKILL
+    result = genmed("resume", "latest", "--json")
+    assert result.code == 0, result.err
+    assert "epoch 2/3, step 3/7" in result.err
+    expected = pair.whole("show", "latest", "--json").json
+    assert result.json["trace_digest"] is None
+    for key in ("fingerprint", "metrics"):
+        assert result.json[key] == expected[key], key
+
+
+def test_temporaries_of_other_hosts_are_swept_from_a_run_that_is_ours_alone(pair: Pair, killed: Genmed) -> None:
+    folder = killed.run_folder()
+    (folder / ".tmp-elsewhere-7-run.json").write_text("half")
+    (folder / "checkpoints" / ".tmp-elsewhere-7-step-0000011-epoch-0002").mkdir()
+    assert killed("resume", "latest", "--json").code == 0
+    assert [path.name for path in folder.rglob(".tmp-*")] == []

@@ -13,12 +13,12 @@ from genmed.ground.errors import ConfigError, RecordError, RequestError
 from genmed.records.config import Config, ResolvedConfig, flatten
 from genmed.records.registry import open_registry
 from genmed.records.run_folder import RunDocument, RunFolder, Start, check_root, new_run_folder
+from genmed.workflows.acceptance import find_differences, note_accepted, take_accepted
 from genmed.workflows.assemble import Session, assemble
 from genmed.workflows.execute import execute
-from genmed.workflows.identity import read_config
+from genmed.workflows.identity import list_former, read_config
 from genmed.workflows.index import Index, open_for_writing, record_of
 from genmed.workflows.reporting import Reporter
-from genmed.workflows.resume import find_differences, note_accepted, take_accepted
 from genmed.workflows.train import introduce, open_store, run_prefix, write_record
 
 
@@ -55,7 +55,8 @@ def extend(
     open_registry(root, create=False)
     session = assemble(config, reporter, trust_stamps=False)
     changes = take_accepted(parent, find_differences(folder, parent, session, accept), accept)
-    ended = CheckpointStore(folder.checkpoints_path, {**session.identity, "config": parent.config_fingerprint})
+    identity = {**session.identity, "config": parent.config_fingerprint}
+    ended = CheckpointStore(folder.checkpoints_path, identity, former=list_former(parent))
     last, best = _find_states(folder, parent, session, ended)
     registry = open_for_writing(root)
     origins = {**dict.fromkeys(flatten(config), f"run {parent.id}"), "training.epochs": f"resume {parent.id} --epochs"}

@@ -9,6 +9,7 @@ import pytest
 
 from tests.harness import Genmed
 from tests.resuming.runs import Arguments, Pair, flip, names, read_metrics, snapshot
+from tests.resuming.test_accept import other_code
 
 
 @pytest.fixture
@@ -133,3 +134,16 @@ def test_run_that_stopped_early_goes_on_and_its_patience_counts_anew(genmed: Gen
     assert child.code == 0, child.err
     assert child.json["epochs_done"] in (done + 2, done + 3)
     assert genmed("verify", child.json["id"], "--json").json["verdict"] == "identical"
+
+
+def test_accepted_difference_marks_the_child_and_not_the_parent(finished: Genmed, tmp_path: Path) -> None:
+    parent = finished.run_folder()
+    other_code(finished, tmp_path)
+    assert finished("resume", "latest", "--epochs", 4, "--json").code == 2
+    before = snapshot(parent)
+    result = finished("resume", "latest", "--epochs", 4, "--json", "--accept", "code")
+    assert result.code == 0, result.err
+    assert [entry["what"] for entry in result.json["accepted"]] == ["code"]
+    assert snapshot(parent) == before
+    assert finished("show", parent.name, "--json").json["accepted"] == []
+    assert finished("verify", result.json["id"], "--json").json["verdict"] == "identical"

@@ -240,7 +240,7 @@ WRONG = [
     ("compute.device", "gpu", "'auto', 'cpu', 'cuda' or 'mps'", "gpu"),
     ("compute.threads", "0", "greater than or equal to 1", "0"),
     ("model.input_channels", "2", "'auto', '1' or '3'", "2"),
-    ("run.name", "a/b", "match pattern", "a/b"),
+    ("run.name", "a/b", "letters, digits, dots", "a/b"),
     ("loss.positive_weights", "heavy", "'none' or 'balanced'", "heavy"),
 ]
 

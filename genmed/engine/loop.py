@@ -86,8 +86,7 @@ class Training:
         draws = draw_epoch(config.seed, progress.epoch, len(task.ids))
         set_training_mode(self.learner.model, config.model, len(task.classes))
         images, start = 0, time.perf_counter()
-        if config.compute.num_workers:
-            self.store.wait()  # the loader may fork, which a thread at work would not survive in the child
+        self._before_reading()
         for batch in self.loader.read(plan[progress.step_in_epoch : last]):
             record = run_step(self.learner, task, batch, draws, progress.step + 1, progress.epoch)
             progress.step += 1
@@ -117,6 +116,7 @@ class Training:
         }
         is_best = False
         if final or progress.epoch % training.validate_every == 0:
+            self._before_reading()
             try:
                 metrics |= evaluate(self.learner, task, self.loader, "val", asked).metrics
             except StoppedError:
@@ -142,6 +142,11 @@ class Training:
         else:
             progress.epochs_without_better += 1
         return better
+
+    def _before_reading(self) -> None:
+        """The loader may start its workers by forking this process, in which no thread should be at work then."""
+        if self.task.config.compute.num_workers:
+            self.store.wait()
 
     def _is_due(self) -> bool:
         """Whether a checkpoint within the epoch is wanted now."""

@@ -4,6 +4,7 @@ Each field is marked: `Bits` if it can change a bit of the trace or a metric, `F
 fingerprint covers the `Bits` fields alone.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -51,6 +52,12 @@ def _check_increasing(values: tuple[float, ...]) -> tuple[float, ...]:
     if any(not 0 < value < 1 for value in values) or list(values) != sorted(set(values)):
         raise ValueError("must be increasing fractions of the training between 0 and 1")
     return values
+
+
+def _check_name(value: str) -> str:
+    if value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+        raise ValueError("must be of at most 64 letters, digits, dots, dashes and underscores, the first no mark")
+    return value
 
 
 class Section(BaseModel):
@@ -268,7 +275,7 @@ class Checkpoints(Section):
 class Run(Section):
     """How the run is called and what is written of it."""
 
-    name: Free[Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")]] = ""
+    name: Free[Annotated[str, AfterValidator(_check_name)]] = ""
     """Begins the run's name, before its id; <dataset>-<model>-s<seed> unless given."""
     tags: Free[tuple[str, ...]] = ()
     """Words to find the run by."""

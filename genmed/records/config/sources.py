@@ -194,6 +194,7 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> tuple[str, s
         return message, f"set by {', '.join(sources)}" if sources and not key else _origin_of(key, origins)
     rule = first["msg"][0].lower() + first["msg"][1:]
     rule = rule.replace("input should be", "must be").replace("string should", "must").replace("input should", "must")
+    rule = rule.partition(", unable to parse")[0]
     return f"{key or '.'.join(location)} {rule}, got {_show(first['input'])}", _origin_of(key, origins)
 
 

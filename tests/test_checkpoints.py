@@ -25,11 +25,14 @@ from genmed.engine.checkpoint import (
 from genmed.engine.checkpoint_store import CheckpointStore, Retention
 from genmed.engine.evaluation import Evaluation
 from genmed.engine.learner import Learner, build_learner, fingerprint_learner
+from genmed.engine.loop import Training
 from genmed.engine.progress import Progress
+from genmed.engine.step import StepRecord
 from genmed.engine.task import Task
 from genmed.ground.errors import RecordError, StorageError, TraceError
 from genmed.ground.files import temporary_beside
 from genmed.ground.fingerprints import digest_file
+from genmed.parts.data.loader import BatchLoader
 from tests.harness import edit_document
 from tests.test_step import Lines, make_task, train
 
@@ -455,14 +458,44 @@ def test_writing_that_failed_is_told_at_the_next_chance(
         ask[asked]()
 
 
-def test_training_stops_when_a_checkpoint_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No checkpoint can be written."""
+
     def fail(*arguments: Any) -> None:
         raise StorageError("no disk space")
 
-    task = make_task(tmp_path, {"checkpoints.every_steps": 1, "training.epochs": 500})
     monkeypatch.setattr(checkpoint_store, "write_checkpoint", fail)
+
+
+@pytest.mark.usefixtures("full")
+def test_training_stops_at_the_step_after_a_writing_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+
+    def on_step(lines: Lines, record: StepRecord, images: int) -> None:
+        steps.append(record.step)
+        while store.busy:
+            time.sleep(0.001)
+
+    monkeypatch.setattr(Lines, "on_step", on_step)
+    monkeypatch.setattr(Training, "_is_due", lambda training: training.progress.step == 1)
+    task = make_task(tmp_path, {})
+    store = CheckpointStore(tmp_path / "checkpoints", IDENTITY)
     with pytest.raises(StorageError, match="no disk space"):
-        train(task, CheckpointStore(tmp_path / "checkpoints", IDENTITY), build_learner(task), Progress())
+        train(task, store, build_learner(task), Progress())
+    assert steps == [1, 2]
+
+
+@pytest.mark.usefixtures("full")
+def test_training_that_is_asked_to_stop_does_not_call_a_state_safe_that_was_not_written(tmp_path: Path) -> None:
+    task, lines = make_task(tmp_path, {}), Lines(stop_after=3)
+    loader = BatchLoader(task.images, task.labels, workers=0, prefetch=2, persistent=False, pin=False)
+    store = CheckpointStore(tmp_path / "checkpoints", IDENTITY)
+    training = Training(task, build_learner(task), Progress(), loader, lines, store, lines)
+    with pytest.raises(StorageError, match="no disk space"), store:
+        training.run()
 
 
 def test_whole_checkpoints_are_listed_newest_first_and_what_is_broken_is_named(

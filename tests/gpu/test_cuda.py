@@ -1,12 +1,15 @@
 """What only a CUDA device can show; skipped by name elsewhere."""
 
+import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
 from genmed.ground.fingerprints import fingerprint_tensors, mix_on_device
 from tests.harness import Genmed
+from tests.resuming.runs import FRAGILE
 
 Arguments = Callable[..., list[object]]
 
@@ -33,6 +36,20 @@ def test_training_twice_on_cuda_gives_equal_bits(genmed: Genmed, tiny: Arguments
     assert [run.code for run in runs] == [0, 0], runs[0].err
     assert runs[0].json["trace_digest"] == runs[1].json["trace_digest"]
     assert runs[0].json["device"] == "cuda"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_run_killed_on_cuda_resumes_to_the_bit(genmed: Genmed, tiny: Arguments, tmp_path: Path, precision: str) -> None:
+    (tmp_path / "fragile.py").write_text(FRAGILE)
+    how = ("--device", "cuda", "--precision", precision, "--set", "checkpoints.every_steps=2")
+    command = tiny("--model", f"{tmp_path / 'fragile.py'}:build", *how)
+    whole = genmed(*command)
+    assert whole.code == 0, whole.err
+    assert genmed(*command, GENMED_TEST_PASSES="11", GENMED_TEST_AWAIT="8").code == -signal.SIGKILL
+    resumed = genmed("resume", "latest", "--json")
+    assert resumed.code == 0, resumed.err
+    for key in ("fingerprint", "trace_digest", "metrics"):
+        assert resumed.json[key] == whole.json[key], key
 
 
 def test_adaptive_pooling_is_refused_on_cuda_before_the_first_epoch(genmed: Genmed, tiny: Arguments) -> None:

@@ -25,6 +25,11 @@ class Recorded:
     def states(self) -> Iterator[State]:
         return crash_states(self.operations, None)
 
+    @property
+    def begun(self) -> int:
+        """How many operations were done when the trace was begun: from then on the run has to be there."""
+        return next(number for number, entry in enumerate(self.operations) if "trace.jsonl" in entry.text)
+
 
 def record_training(arguments: list[object], genmed: Genmed, folder: Path) -> Recorded:
     """Runs `genmed ARGUMENTS` in the empty root below `genmed`, traced; its image cache is warm and lies elsewhere."""
@@ -48,7 +53,7 @@ def try_state(state: State, recorded: Recorded, genmed: Genmed) -> str:
     born = [path for path in genmed.root.glob("runs/*/run.json") if not path.parent.name.startswith(".")]
     result = genmed("resume", "latest", "--json")
     if result.code == 2 and result.json["error"]["kind"] == "RunNotFoundError" and not born:
-        return "nothing existed"
+        return "nothing existed" if state.number <= recorded.begun else "the run is lost"
     if result.code:
         return f"exit code {result.code}: {result.out} {result.err}"
     same = result.json["fingerprint"] == recorded.fingerprint

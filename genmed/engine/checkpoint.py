@@ -115,7 +115,9 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, identity: Identity) -> Ch
         return _compare_with_saved(final, snapshot)
     building = temporary_beside(final)
     with storage_errors(final):
-        folder.mkdir(exist_ok=True)
+        if not folder.exists():
+            folder.mkdir(exist_ok=True)
+            sync_folder(folder.parent)
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir()
         try:

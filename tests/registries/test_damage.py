@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from genmed.ground.errors import StorageError
-from genmed.records.registry import FINAL, Registry, RunRecord, open_registry, opening
+from genmed.records.registry import FINAL, Registry, RunRecord, open_registry
 from genmed.records.registry.refusals import REBUILD_HINT, DamageError
 from genmed.records.registry.seals import seal
 from tests.registries.making import START, make_checkpoint, make_registry, make_run, make_verification
@@ -146,8 +146,7 @@ def test_flipped_bit_anywhere_is_found_or_without_effect(bench: _Bench) -> None:
     assert 100 > found >= changing > (1 if bench.log else 10)  # the others lie in unused space or under the log
 
 
-def test_file_cut_anywhere_is_found(bench: _Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "BEING_MADE", 0.0)
+def test_file_cut_anywhere_is_found(bench: _Bench) -> None:
     places = random.Random(20260129)
     for place in [0, 1, 15, 16, 99, 100, 512, 4096, *(places.randrange(len(bench.sound)) for _ in range(92))]:
         told = bench.finds(bench.sound[:place])

@@ -1,8 +1,8 @@
 """Reading makes nothing and changes nothing; the file suits its disk and survives its writers."""
 
+import errno
 import os
 import signal
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from genmed.records.registry import Registry, open_registry, opening, registry_url, sqlite
+from genmed.records.registry import Registry, open_registry, registry_url, sqlite
 from tests.registries.making import make_registry, make_run, refused, run_process
 
 
@@ -20,30 +20,51 @@ def test_reading_where_there_is_no_registry_makes_nothing(tmp_path: Path) -> Non
     assert not root.exists()
 
 
-def test_empty_file_is_a_registry_that_was_cut_and_is_left_empty(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(opening, "BEING_MADE", 0.0)
+def test_empty_file_is_a_registry_that_was_cut_and_is_left_empty(tmp_path: Path) -> None:
     (tmp_path / "registry.db").touch()
     for create in (False, True):
         assert refused(tmp_path, create=create).message == f"{tmp_path}/registry.db is damaged: it is empty"
     assert (tmp_path / "registry.db").stat().st_size == 0
 
 
-def test_empty_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
-    (tmp_path / "registry.db").touch()
-    timer = threading.Timer(0.2, lambda: sqlite.create_database(tmp_path / "registry.db"))
-    timer.start()
-    assert open_registry(tmp_path, create=False) is None
-    timer.join()
+@pytest.mark.parametrize("kind", ["ext4", "nfs"])
+def test_file_has_its_name_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(sqlite, "file_system_type", lambda path: kind)
+    make_whole = sqlite._make_whole
+
+    def watched(path: Path) -> None:
+        assert not (tmp_path / "registry.db").exists()
+        make_whole(path)
+        assert path.stat().st_size > 0
+
+    monkeypatch.setattr(sqlite, "_make_whole", watched)
+    sqlite.create_database(tmp_path / "registry.db")
+    assert os.listdir(tmp_path) == ["registry.db"]
+
+
+def test_file_that_another_process_made_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_whole = sqlite._make_whole
+    (tmp_path / "other").mkdir()
+    make_registry(tmp_path / "other", make_run())
+
+    def overtaken(path: Path) -> None:
+        make_whole(path)
+        (tmp_path / "other" / "registry.db").rename(tmp_path / "registry.db")
+
+    monkeypatch.setattr(sqlite, "_make_whole", overtaken)
+    sqlite.create_database(tmp_path / "registry.db")
+    registry = open_registry(tmp_path, create=False)
+    assert registry is not None
+    assert registry.count() == 1
+
+
+def test_file_is_made_on_a_disk_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
     assert make_registry(tmp_path, make_run()).count() == 1
-
-
-def test_file_is_never_left_empty_by_the_process_that_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for kind in ("ext4", "nfs"):
-        monkeypatch.setattr(sqlite, "file_system_type", lambda path, kind=kind: kind)
-        sqlite.create_database(tmp_path / kind)
-        assert (tmp_path / kind).stat().st_size > 0
+    assert os.listdir(tmp_path) == ["registry.db"]
 
 
 def test_reading_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path: Path) -> None:

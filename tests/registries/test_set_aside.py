@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from genmed.ground.errors import StorageError
-from genmed.records.registry import opening, refusals, set_aside, sqlite
+from genmed.records.registry import refusals, set_aside, sqlite
 from tests.registries.making import make_registry, make_run
 
 
@@ -38,10 +38,7 @@ def test_damaged_registry_is_set_aside_with_its_log_and_another_can_be_made(tmp_
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database\n" * 1000])
-def test_file_that_cannot_be_opened_is_set_aside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
-) -> None:
-    monkeypatch.setattr(opening, "BEING_MADE", 0.0)
+def test_file_that_cannot_be_opened_is_set_aside(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "registry.db").write_bytes(content)
     aside = set_aside(tmp_path)
     assert aside is not None

@@ -1,7 +1,6 @@
 """Where the registry is, and opening it: for reading nothing is made, for writing what is missing is."""
 
 import os
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +18,6 @@ from genmed.records.registry.sqlite import create_database, dump_json, file_size
 from genmed.records.registry.store import Registry
 
 VARIABLE = "GENMED_REGISTRY"
-BEING_MADE = 1.0
-"""Seconds for which a file may be empty because another process is making it."""
 SIDE_FILES = ("-wal", "-shm", "-journal")
 URL_HINT = "a database URL is wanted, e.g. sqlite:////data/registry.db"
 
@@ -108,12 +105,9 @@ def _open_file(path: Path, create: bool) -> Registry | None:
 
 
 def _refuse_empty(path: Path) -> None:
-    """SQLite takes a file of no or one byte for a new one; ours is so while it is being made, or where it was cut."""
-    start = time.monotonic()
-    while path.exists() and file_size(path) <= 1:
-        if time.monotonic() - start > BEING_MADE:
-            raise DamageError(f"{path} is damaged: it is empty", REBUILD_HINT)
-        time.sleep(0.01)
+    """SQLite takes a file of no or one byte for a new one; ours never is so, but where it was cut."""
+    if path.exists() and file_size(path) <= 1:
+        raise DamageError(f"{path} is damaged: it is empty", REBUILD_HINT)
 
 
 def _make_folder(folder: Path) -> None:

@@ -3,6 +3,8 @@
 A connection lives for one transaction. So nothing is open when a process forks, and nothing needs to be closed.
 """
 
+import contextlib
+import errno
 import json
 import os
 import sqlite3
@@ -13,6 +15,8 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import NullPool
+
+from genmed.ground.files import sweep_temporaries, sync_file, sync_folder, temporary_beside
 
 BUSY_TIMEOUT = 30.0
 """Seconds that SQLite itself waits for a lock."""
@@ -109,6 +113,8 @@ def _open_mode(path: Path, access: Access) -> str:
     """SQLite's open mode. Reading never changes the database's file and leaves nothing beside it."""
     if access != "read":
         return "mode=rwc" if access == "create" else "mode=rw"
+    if file_size(path.with_name(path.name + "-journal")) and os.access(path.parent, os.W_OK):
+        return "mode=rw"  # what a killed writer began has to be undone
     if file_size(path.with_name(path.name + "-wal")):
         return "mode=ro"  # closing a writable connection would merge the log of a writer that was killed
     if os.access(path.parent, os.W_OK):
@@ -136,20 +142,42 @@ def file_size(path: Path) -> int:
 
 
 def create_database(path: Path) -> None:
-    """Makes the file if it is missing, never empty, and gives it the journal that its disk needs."""
+    """Makes the file if it is missing, whole from the first moment on, and gives it the journal that its disk needs."""
+    if not path.exists():
+        sweep_temporaries(path.parent)
+        building = temporary_beside(path)
+        try:
+            _make_whole(building)
+            _give_name(building, path)
+        finally:
+            building.unlink(missing_ok=True)
+    with closing(connect(path, "write")) as connection:
+        _keep_suitable_journal(connection, path)
+
+
+def _make_whole(path: Path) -> None:
     with closing(connect(path, "create")) as connection:
-        if _is_empty(connection):
-            connection.execute("BEGIN IMMEDIATE")
-            if _is_empty(connection):  # another process may have been here before the lock was ours
-                connection.execute("PRAGMA user_version = 0")
-            connection.execute("COMMIT")
-        journal = suitable_journal(path)
-        if _current_journal(connection) != journal:
-            connection.execute(f"PRAGMA journal_mode = {journal}")
+        connection.execute("PRAGMA user_version = 0")  # writes the first page
+        _keep_suitable_journal(connection, path)
+    sync_file(path)
 
 
-def _is_empty(connection: sqlite3.Connection) -> bool:
-    return bool(connection.execute("PRAGMA page_count").fetchone()[0] == 0)
+def _give_name(building: Path, path: Path) -> None:
+    """Unless another process was faster. A rename would take that one's file away."""
+    with contextlib.suppress(FileExistsError):
+        try:
+            os.link(building, path)
+        except OSError as error:
+            if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EMLINK}:
+                raise
+            _make_whole(path)  # no hard links on this disk
+    sync_folder(path.parent)
+
+
+def _keep_suitable_journal(connection: sqlite3.Connection, path: Path) -> None:
+    journal = suitable_journal(path)
+    if _current_journal(connection) != journal:
+        connection.execute(f"PRAGMA journal_mode = {journal}")
 
 
 def _current_journal(connection: sqlite3.Connection) -> str:

@@ -209,7 +209,7 @@ def tear_trace(folder: Path) -> None:
 
 
 SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
-    "config edited": (edit_config, r"config.yaml was edited: its fingerprint is sha256:\w+, recorded is sha256:\w+"),
+    "config edited": (edit_config, r"config.yaml was edited: training.batch_size was 8, is 16"),
     "config no config": (lambda folder: (folder / "config.yaml").write_text("seed: [1"), "config.yaml is not YAML"),
     "config missing": (lambda folder: (folder / "config.yaml").unlink(), "config.yaml is missing"),
     "trace edited": (edit_trace, r"trace.jsonl is damaged or was edited: line 2 does not follow"),

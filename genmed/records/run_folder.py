@@ -5,7 +5,7 @@ import io
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,6 +76,8 @@ class RunDocument(Frozen):
     accepted: tuple[AcceptedChange, ...] = ()
     """Never removed."""
     hidden: bool = False
+    config: dict[str, Any]
+    """What of it affects bits, by dotted key: names what was edited in config.yaml."""
     config_fingerprint: str
     data_fingerprint: str
     code_digest: str
@@ -239,10 +241,11 @@ def new_run_folder(root: Path, prefix: str) -> Iterator[tuple[str, RunFolder, Ru
         raise
 
 
-def list_run_folders(root: Path) -> list[RunFolder]:
-    """All folders below `runs/` that hold a run.json, by name."""
+def list_run_folders(root: Path, known: Collection[str] = ()) -> list[RunFolder]:
+    """All folders below `runs/` that hold a run.json, by name; those whose name is known are left out unseen."""
     runs = root / RUNS
-    return [RunFolder(path.parent) for path in sorted(runs.glob("[!.]*/run.json"))] if runs.is_dir() else []
+    names = sorted(name for name in os.listdir(runs) if not name.startswith(".")) if runs.is_dir() else []
+    return [RunFolder(runs / name) for name in names if name not in known and (runs / name / "run.json").is_file()]
 
 
 def this_process() -> dict[str, Any]:

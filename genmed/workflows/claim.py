@@ -48,7 +48,7 @@ def _last_heard(document: RunDocument, root: Path) -> datetime | None:
 
 @contextmanager
 def claimed(folder: RunFolder, root: Path) -> Iterator[RunDocument]:
-    """Makes this process the one that works on the run; gives the document as it was before.
+    """Makes this process the one that works on the run, unless it is complete; gives the document as it was before.
 
     Of two that claim at once the second is refused. Where what is done within fails, the document is put back: nothing
     was begun. Raises RequestError, RecordError.
@@ -56,7 +56,8 @@ def claimed(folder: RunFolder, root: Path) -> Iterator[RunDocument]:
     with _alone(folder):
         before = folder.read()
         refuse_running(before, root)
-        folder.write(before.model_copy(update={"status": "running", "process": this_process()}))
+        if before.status != "completed":
+            folder.write(before.model_copy(update={"status": "running", "process": this_process()}))
     try:
         yield before
     except BaseException:

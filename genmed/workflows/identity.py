@@ -42,9 +42,12 @@ def read_config(folder: RunFolder, document: RunDocument, data_root: Path | None
         raise RecordError(f"{folder.config_path} is missing")
     config = resolve([layer_of_file(folder.config_path)]).config
     if config.fingerprint != document.config_fingerprint:
+        found = config.affecting_bits()
+        edited = [key for key in found | document.config if found.get(key) != document.config.get(key)]
+        shown = [f"{key} was {document.config.get(key)}, is {found.get(key)}" for key in edited[:3]]
+        more = f"; and {len(edited) - 3} more" if len(edited) > 3 else ""
         raise RecordError(
-            f"{folder.config_path} was edited: its fingerprint is {config.fingerprint}, recorded is"
-            f" {document.config_fingerprint}",
+            f"{folder.config_path} was edited: {'; '.join(shown)}{more}",
             "put it back, or train a new run from it with --config",
         )
     return config.replace(**{"data.root": str(data_root.absolute())}) if data_root else config

@@ -56,15 +56,14 @@ def open_true(root: Path) -> Registry | None:
     """
     registry = open_registry(root, create=False)
     known = {run.name for run in registry.names()} if registry else set()
-    for folder in list_run_folders(root):
-        if folder.name not in known:
-            try:
-                document = folder.read()
-                if document.status != "running" or not lives(document.process, document.started):
-                    registry = registry or open_for_writing(root)
-                    registry.replace_run(record_of(folder))
-            except (RecordError, ConfigError, StorageError):  # `genmed list --rebuild` tells of it
-                continue
+    for folder in list_run_folders(root, known):
+        try:
+            document = folder.read()
+            if document.status != "running" or not lives(document.process, document.started):
+                registry = registry or open_for_writing(root)
+                registry.replace_run(record_of(folder))
+        except (RecordError, ConfigError, StorageError):  # `genmed list --rebuild` tells of it
+            continue
     return registry
 
 

@@ -37,11 +37,11 @@ def resume(
     another process works on the run, its record is broken, or config, data, code or environment differ in what can
     change bits; Interrupted, RunError.
     """
-    document = folder.read()
-    if document.status == "completed":
-        reporter.message(f"{document.name} is already complete")
+    if is_complete(folder.read(), reporter):
         return folder
     with claimed(folder, root) as document:
+        if is_complete(document, reporter):  # by another process meanwhile
+            return folder
         for path in (folder.path, folder.checkpoints_path):
             if path.is_dir():
                 sweep_temporaries(path, alone=True)
@@ -68,6 +68,13 @@ def resume(
     except TraceError as error:
         raise TraceError(error.message, explain(differences)) from error
     return folder
+
+
+def is_complete(document: RunDocument, reporter: Reporter) -> bool:
+    """Says so if it is."""
+    if document.status == "completed":
+        reporter.message(f"{document.name} is already complete")
+    return document.status == "completed"
 
 
 def choose_checkpoint(

@@ -87,6 +87,7 @@ def write_record(
             process=this_process(),
             tags=task.config.run.tags,
             note=task.config.run.note,
+            config=task.config.affecting_bits(),
             config_fingerprint=task.config.fingerprint,
             data_fingerprint=session.data.fingerprint,
             code_digest=session.code["digest"],

@@ -105,9 +105,7 @@ class RecordedTrace:
 
     def leads_to(self, step: int, chain: str | None) -> bool:
         """Whether it comes to the step by the same history as a state that was saved with the chain."""
-        if step == self.start and step:
-            return bool(self.header["start"]["chain"] == chain)
-        return self.start <= step <= self.last and self.chain_at(step) == chain
+        return self.start < step <= self.last and self.chain_at(step) == chain
 
     def end_of(self, step: int) -> int:
         """The length of the file up to and with the step's line."""
@@ -176,13 +174,15 @@ class TraceFile:
         """Continues the file if there is one; otherwise begins it. What is damaged or torn at its end is cut off.
 
         replace: a step that is not the recorded one takes its place, with all that follows, instead of an error.
-        keep_header: the recorded header stays though it is another. Else raises TraceError: the state before the first
-        step is not the recorded one.
+        keep_header: the recorded header stays though it is another. Else raises TraceError if a step is recorded: the
+        state before the first step is not the recorded one.
         """
         self._path, self._replace = path, replace
         self.parted_at: int | None = None
         """The first step that took another's place."""
         known = read_whole_part(path)
+        if known and not known.lines:  # no line vouches for its header
+            known = None
         with storage_errors(path):
             if known is None:
                 self._file = open(path, "wb", buffering=0)  # noqa: SIM115  closed by close()

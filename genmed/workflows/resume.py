@@ -8,7 +8,7 @@ from pathlib import Path
 from genmed.engine.checkpoint import Checkpoint, read_chain
 from genmed.engine.checkpoint_store import CheckpointStore
 from genmed.engine.progress import Progress
-from genmed.engine.trace import read_whole_part
+from genmed.engine.trace import RecordedTrace, read_whole_part
 from genmed.ground.errors import RecordError, TraceError
 from genmed.ground.files import sweep_temporaries
 from genmed.records.run_folder import RunDocument, RunFolder
@@ -93,7 +93,7 @@ def choose_checkpoint(
     usable = whole
     if any(read_chain(checkpoint.folder) for checkpoint in whole):
         trace = read_whole_part(folder.trace_path)
-        usable = [entry for entry in whole if trace and trace.leads_to(entry.step, read_chain(entry.folder))]
+        usable = [entry for entry in whole if _is_reached(entry, document, trace)]
         problem = (trace.problem or trace.torn) if trace else "it is missing or has no header"
         if trace and len(usable) < len(whole) and not problem:
             problem = f"it ends at step {trace.last}, or is not that of the checkpoint of step {whole[0].step}"
@@ -102,6 +102,13 @@ def choose_checkpoint(
     if not usable and document.start and whole:
         raise RecordError(f"{document.name} begins at step {document.start.step}, and that checkpoint is not whole")
     return usable[0] if usable else None
+
+
+def _is_reached(checkpoint: Checkpoint, document: RunDocument, trace: RecordedTrace | None) -> bool:
+    """Whether the trace leads to the state, or the run begins with it."""
+    if document.start and checkpoint.step == document.start.step:
+        return checkpoint.state == document.start.state
+    return trace is not None and trace.leads_to(checkpoint.step, read_chain(checkpoint.folder))
 
 
 def describe_position(session: Session, progress: Progress) -> str:

@@ -71,7 +71,7 @@ def test_damaged_trace_is_computed_again_from_a_checkpoint_before_the_damage(pai
     assert_same_run(killed, pair.whole)
 
 
-@pytest.mark.parametrize("damage", ["first step", "header", "gone"])
+@pytest.mark.parametrize("damage", ["first step", "header", "value in the header", "gone"])
 def test_trace_damaged_before_all_checkpoints_is_computed_again_from_the_beginning(
     pair: Pair, killed: Genmed, damage: str
 ) -> None:
@@ -79,7 +79,12 @@ def test_trace_damaged_before_all_checkpoints_is_computed_again_from_the_beginni
     if damage == "gone":
         path.unlink()
     else:
-        flip_at(path, path.read_bytes().index(b"\n") + 30 if damage == "first step" else 5)
+        places = {
+            "first step": path.read_bytes().index(b"\n") + 30,
+            "header": 5,
+            "value in the header": path.read_bytes().index(b'"initial":"sha256:') + 30,
+        }
+        flip_at(path, places[damage])
     result = killed("resume", "latest", "--json")
     assert result.code == 0, result.err
     assert f"{path} is damaged: " in result.err

@@ -60,8 +60,11 @@ def test_child_that_is_killed_resumes_to_the_bits_of_one_left_alone(finished: Ge
     whole = finished("resume", "latest", "--epochs", 6, "--json")
     assert whole.code == 0, whole.err
     parent = whole.json["parent"]
-    for passes in ("2", "9"):
-        assert finished("resume", parent, "--epochs", 6, "--json", GENMED_TEST_PASSES=passes).code == -signal.SIGKILL
+    for passes in ("2", "9", "9, trace gone"):
+        number = passes.partition(",")[0]
+        assert finished("resume", parent, "--epochs", 6, "--json", GENMED_TEST_PASSES=number).code == -signal.SIGKILL
+        if passes.endswith("gone"):
+            (finished.root / finished("show", "latest", "--json").json["path"] / "trace.jsonl").unlink()
         result = finished("resume", "latest", "--json")
         assert result.code == 0, result.err
         folders = [finished.root / run.json["path"] for run in (result, whole)]

@@ -42,17 +42,20 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Go on with a run that was broken off; it ends with the bits of a run left alone."""
+    from genmed.cli.output import print_json, print_line
     from genmed.ground.interpreter import restart
     from genmed.workflows.configure import interpreter_variables
     from genmed.workflows.identity import read_config
+    from genmed.workflows.mending import mend_document
     from genmed.workflows.overview import describe_run, find_run
 
     folder = find_run(run, root_folder(root))
+    for line in mend_document(folder, root_folder(root)):
+        print_line(line)
     document = folder.read()
     if epochs is not None or document.status != "completed":
         restart(interpreter_variables(read_config(folder, document)))
 
-    from genmed.cli.output import print_json
     from genmed.cli.results import print_results
     from genmed.cli.screen import open_screen
     from genmed.workflows.extend import extend

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 from genmed.engine.learner import Learner, fingerprint_learner
 from genmed.engine.progress import Progress
 from genmed.ground.errors import RecordError, TraceError
-from genmed.ground.files import remove_folder, storage_errors, sync_file, sync_folder, temporary_beside, write_json
+from genmed.ground.files import (
+    remove_folder,
+    storage_errors,
+    sync_file,
+    sync_folder,
+    temporary_beside,
+    write_bytes,
+    write_json,
+)
 from genmed.ground.fingerprints import digest_file
 from genmed.ground.sealed import read_sealed, write_sealed
 
@@ -105,10 +113,13 @@ def _copy(tensors: Mapping[str, torch.Tensor], room: Tensors) -> Tensors:
     return {name: room[name] for name in tensors}
 
 
-def write_checkpoint(folder: Path, snapshot: Snapshot, identity: Identity) -> Checkpoint:
+def write_checkpoint(
+    folder: Path, snapshot: Snapshot, identity: Identity, companions: Sequence[Path] = ()
+) -> Checkpoint:
     """Writes a checkpoint below `folder` under its final name when it is whole, on the disk when this returns.
 
-    One of that name that an attempt before left whole must be the same. Raises StorageError; TraceError if it is not.
+    companions: files of which it keeps a copy. One of that name that an attempt before left whole must be the same.
+    Raises StorageError; TraceError if it is not.
     """
     final = folder / snapshot.name
     if final.exists() and not check_checkpoint(final):
@@ -121,7 +132,7 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, identity: Identity) -> Ch
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir()
         try:
-            _fill(building, snapshot, identity)
+            _fill(building, snapshot, identity, companions)
             if final.exists():
                 remove_folder(final)  # broken, or it would have been returned
             building.rename(final)
@@ -132,7 +143,7 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, identity: Identity) -> Ch
     return Checkpoint(final, snapshot.progress.epoch, snapshot.progress.step, snapshot.state, _digest(final))
 
 
-def _fill(building: Path, snapshot: Snapshot, identity: Identity) -> None:
+def _fill(building: Path, snapshot: Snapshot, identity: Identity, companions: Sequence[Path]) -> None:
     document = {
         "progress": snapshot.progress.to_json(),
         "scaler": snapshot.scaler,
@@ -140,6 +151,8 @@ def _fill(building: Path, snapshot: Snapshot, identity: Identity) -> None:
         "trace": {"step": snapshot.progress.step, "chain": snapshot.chain},
     }
     write_json(building / "state.json", document)
+    for path in companions:
+        write_bytes(building / path.name, path.read_bytes())
     for part, tensors in (("model", snapshot.model), ("optimizer", snapshot.optimizer)):
         path = building / f"{part}.safetensors"
         _save_tensors(path, tensors)

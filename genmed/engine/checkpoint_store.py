@@ -53,10 +53,12 @@ class CheckpointStore:
         identity: Identity,
         retention: Retention | None = None,
         former: Mapping[str, Collection[str]] | None = None,
+        companions: Sequence[Path] = (),
     ) -> None:
-        """Sweeps what killed writers left. `former`: see `restore_checkpoint`."""
+        """Sweeps what killed writers left. former: see `restore_checkpoint`; companions: see `write_checkpoint`."""
         self._folder, self._identity, self._former = folder, identity, former or {}
         self._retention = retention or Retention()
+        self._companions = companions
         self._memory = Memory()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
@@ -117,7 +119,7 @@ class CheckpointStore:
         self, snapshot: Snapshot, before: Callable[[], None], after: Callable[[Sequence[Checkpoint]], None]
     ) -> None:
         before()
-        saved = write_checkpoint(self._folder, snapshot, self._identity)
+        saved = write_checkpoint(self._folder, snapshot, self._identity, self._companions)
         self._described[saved.folder] = saved
         self._look_at_others()
         self._remove_old(snapshot.progress)

@@ -13,11 +13,12 @@ from genmed.ground.errors import RecordError, TraceError
 from genmed.ground.files import sweep_temporaries
 from genmed.records.run_folder import RunDocument, RunFolder
 from genmed.workflows.acceptance import explain, find_differences, note_accepted, replace_records, take_accepted
-from genmed.workflows.assemble import Session, assemble, write_data
+from genmed.workflows.assemble import Session, assemble
 from genmed.workflows.claim import claimed
 from genmed.workflows.execute import execute
-from genmed.workflows.identity import read_config, read_images
+from genmed.workflows.identity import read_config
 from genmed.workflows.index import Index, open_for_writing, record_of
+from genmed.workflows.mending import mend_data_record
 from genmed.workflows.reporting import Reporter
 from genmed.workflows.train import open_store
 
@@ -122,14 +123,3 @@ def describe_position(session: Session, progress: Progress) -> str:
     if step > task.steps_per_epoch:
         return f"epoch {epoch}/{task.total_epochs}, validation"
     return f"epoch {epoch}/{task.total_epochs}, step {step}/{task.steps_per_epoch}"
-
-
-def mend_data_record(folder: RunFolder, document: RunDocument, session: Session, reporter: Reporter) -> None:
-    """Writes data.json and its table anew where they are damaged and the data are those of the run."""
-    if session.data.fingerprint != document.data_fingerprint:
-        return
-    try:
-        read_images(folder)
-    except RecordError as error:
-        write_data(folder, session)
-        reporter.message(f"{error.message}; the data are those of the run, so it is written anew")

@@ -51,11 +51,12 @@ def run_prefix(session: Session) -> str:
 
 
 def open_store(folder: RunFolder, document: RunDocument, session: Session) -> CheckpointStore:
-    """The run's checkpoints, kept as the config says."""
+    """The run's checkpoints, kept as the config says; each has a copy of what the run cannot do without."""
     kept = session.task.config.checkpoints
     first_step = document.start.step if document.start else 0
     retention = Retention(kept.keep, kept.keep_every_epochs, kept.keep_every_steps, first_step)
-    return CheckpointStore(folder.checkpoints_path, session.identity, retention, list_former(document))
+    companions = (folder.document_path, folder.environment_path)
+    return CheckpointStore(folder.checkpoints_path, session.identity, retention, list_former(document), companions)
 
 
 def write_record(

@@ -6,6 +6,7 @@ The registry's own tests are in tests/registries; 200 places with a real resume 
 
 import random
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from genmed.ground.errors import RecordError
 from genmed.records.run_folder import RunFolder
 from genmed.workflows.integrity import find_damage
-from tests.harness import Genmed
+from tests.harness import Genmed, edit_document
 from tests.resuming.damage import spoil
 from tests.resuming.runs import Pair, assert_same_run, flip, snapshot
 
@@ -103,9 +104,41 @@ def test_damaged_record_of_the_data_is_written_anew(pair: Pair, killed: Genmed) 
     assert_same_run(killed, pair.whole)
 
 
-def test_damaged_environment_is_an_error_or_accepted(pair: Pair, killed: Genmed) -> None:
-    path = killed.run_folder() / "environment.json"
-    flip(path)
+@pytest.mark.parametrize("name", ["run.json", "environment.json"])
+def test_damaged_document_is_taken_from_the_newest_whole_checkpoint(pair: Pair, killed: Genmed, name: str) -> None:
+    folder = killed.run_folder()
+    flip(folder / name)
+    flip(folder / "checkpoints" / "step-0000009-epoch-0002" / "model.safetensors")
+    copy = folder / "checkpoints" / "step-0000007-epoch-0001-end" / name
+    result = killed("resume", "latest", "--json")
+    assert result.code == 0, result.err
+    assert f"{folder / name} is damaged: it fails its seal; it is taken from {copy}" in result.err
+    assert_same_run(killed, pair.whole)
+    assert result.json["accepted"] == []
+
+
+def test_what_was_accepted_is_kept_though_the_document_is_taken_from_before(pair: Pair, killed: Genmed) -> None:
+    folder = killed.run_folder()
+    edit_document(folder / "environment.json", lambda document: document["packages"].update(torchvision="0.1.2"))
+    command = ("resume", "latest", "--json", "--accept", "environment")
+    assert killed(*command, GENMED_TEST_PASSES="2").code == -signal.SIGKILL
+    flip(folder / "run.json")
+    result = killed("resume", "latest", "--json")
+    assert result.code == 0, result.err
+    assert [entry["what"] for entry in result.json["accepted"]] == ["environment"]
+
+
+def leave_no_copy(folder: Path, name: str) -> Path:
+    """Damages a file of a run that has no checkpoint yet."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    if name != "run.json":
+        edit_document(folder / "run.json", lambda document: document.update(checkpoint_step=0))
+    flip(folder / name)
+    return folder / name
+
+
+def test_damaged_environment_without_a_copy_is_an_error_or_accepted(pair: Pair, killed: Genmed) -> None:
+    path = leave_no_copy(killed.run_folder(), "environment.json")
     before = snapshot(killed.run_folder())
     result = killed("resume", "latest", "--json")
     assert result.code == 2
@@ -118,9 +151,8 @@ def test_damaged_environment_is_an_error_or_accepted(pair: Pair, killed: Genmed)
     assert_same_run(killed, pair.whole)
 
 
-def test_damaged_run_document_is_named(killed: Genmed) -> None:
-    path = killed.run_folder() / "run.json"
-    flip(path)
+def test_damaged_run_document_without_a_copy_is_named(killed: Genmed) -> None:
+    path = leave_no_copy(killed.run_folder(), "run.json")
     for command in ("resume", "verify", "show"):
         result = killed(command, "latest", "--json")
         assert (result.code, result.json["error"]["message"]) == (2, f"{path} is damaged: it fails its seal")

@@ -445,15 +445,49 @@ def test_run_that_is_going_on_is_not_verified(genmed: Genmed, tiny: Arguments) -
         command.wait()
 
 
-def test_interrupted_verification_has_no_verdict(finished: Genmed) -> None:
-    command = finished.start("verify", "latest", "--json", "--full")
-    time.sleep(0.3)
-    command.send(signal.SIGTERM)
-    result = command.wait()
-    if result.code == 0:
-        pytest.skip("it was over before the signal came")
-    assert result.code == 130
-    assert not (finished.run_folder() / "verifications.jsonl").exists()
+SPOILING = """
+import os
+import signal
+from torch import nn
+
+
+def build(num_classes):
+    pool = nn.AdaptiveAvgPool2d(1)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), pool, nn.Flatten(), nn.Linear(8, num_classes))
+    passes = []
+
+    def spoil(module, inputs, output):
+        passes.extend([None] * module.training)
+        if len(passes) == int(os.environ.get("GENMED_TEST_NAN_AT", -1)):
+            return output * float("nan")
+        if len(passes) == int(os.environ.get("GENMED_TEST_SIGNAL_AT", -1)):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    model.register_forward_hook(spoil)
+    return model
+"""
+
+
+@pytest.fixture
+def spoiling(genmed: Genmed, tiny: Arguments, tmp_path: Path) -> Genmed:
+    """A finished run of a model that is spoilt at a pass on demand; the first is the dry step's."""
+    (tmp_path / "spoiling.py").write_text(SPOILING)
+    assert genmed(*tiny("--model", f"{tmp_path / 'spoiling.py'}:build", "--epochs", 1)).code == 0
+    return genmed
+
+
+def test_loss_that_is_no_number_the_second_time_is_a_divergence_at_its_step(spoiling: Genmed) -> None:
+    result = spoiling("verify", "latest", "--json", GENMED_TEST_NAN_AT="5")
+    assert (result.code, result.json["verdict"]) == (1, "diverged")
+    assert result.json["first_divergence"] == {"step": 4, "epoch": 1, "field": "loss", "module": None}
+
+
+def test_interrupted_verification_has_no_verdict(spoiling: Genmed) -> None:
+    result = spoiling("verify", "latest", "--json", GENMED_TEST_SIGNAL_AT="5")
+    assert result.code == 130, result.err
+    assert result.json["error"]["kind"] == "Interrupted"
+    assert re.match(r"verify was stopped by SIGTERM .*: no verdict$", result.json["error"]["message"])
+    assert not (spoiling.run_folder() / "verifications.jsonl").exists()
 
 
 def test_run_is_verified_from_another_folder_after_its_root_was_moved(finished: Genmed, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import alembic.runtime.environment
 import alembic.script  # noqa: F401
+import pytest  # noqa: F401  multiprocessing runs the main module again in each child: here, pytest's
 import sklearn.metrics  # noqa: F401
 import torch
 import torch.utils._python_dispatch
@@ -9,6 +10,7 @@ import torchvision  # noqa: F401
 
 import genmed.cli.app
 import genmed.engine.dry_step
+import genmed.workflows.extend
 import genmed.workflows.resume
 import genmed.workflows.train
 import genmed.workflows.verify  # noqa: F401

@@ -465,7 +465,7 @@ def test_training_is_reproducible_and_goes_on_to_the_bit(tmp_path: Path, changes
         folder = tmp_path / f"stopped-{stop_after}"
         before = train(task, make_store(folder), build_learner(task), Progress(), stop_after)
         (checkpoint, *_), broken = make_store(folder).list_whole()
-        assert (checkpoint.step, broken) == (stop_after, [])
+        assert (checkpoint.step, broken) == (stop_after, {})
         learner = build_learner(task)
         learner.model.eval()
         after = train(task, make_store(folder), learner, make_store(folder).restore(checkpoint, learner))

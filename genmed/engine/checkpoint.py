@@ -114,16 +114,20 @@ def _copy(tensors: Mapping[str, torch.Tensor], room: Tensors) -> Tensors:
 
 
 def write_checkpoint(
-    folder: Path, snapshot: Snapshot, identity: Identity, companions: Sequence[Path] = ()
+    folder: Path, snapshot: Snapshot, identity: Identity, companions: Sequence[Path] = (), replace: bool = False
 ) -> Checkpoint:
     """Writes a checkpoint below `folder` under its final name when it is whole, on the disk when this returns.
 
-    companions: files of which it keeps a copy. One of that name that an attempt before left whole must be the same.
-    Raises StorageError; TraceError if it is not.
+    companions: files of which it keeps a copy, if they are there. One of that name that an attempt before left whole
+    must be the same, or else is replaced if so wanted. Raises StorageError; TraceError if it is another.
     """
     final = folder / snapshot.name
     if final.exists() and not check_checkpoint(final):
-        return _compare_with_saved(final, snapshot)
+        saved = describe_checkpoint(final)
+        if (saved.state, read_progress(final)) == (snapshot.state, snapshot.progress):
+            return saved
+        if not replace:
+            raise _differs(final, saved, snapshot)
     building = temporary_beside(final)
     with storage_errors(final):
         if not folder.exists():
@@ -134,7 +138,7 @@ def write_checkpoint(
         try:
             _fill(building, snapshot, identity, companions)
             if final.exists():
-                remove_folder(final)  # broken, or it would have been returned
+                remove_folder(final)  # broken, or to be replaced
             building.rename(final)
             sync_folder(folder)
         except BaseException:
@@ -152,7 +156,8 @@ def _fill(building: Path, snapshot: Snapshot, identity: Identity, companions: Se
     }
     write_json(building / "state.json", document)
     for path in companions:
-        write_bytes(building / path.name, path.read_bytes())
+        if path.is_file():
+            write_bytes(building / path.name, path.read_bytes())
     for part, tensors in (("model", snapshot.model), ("optimizer", snapshot.optimizer)):
         path = building / f"{part}.safetensors"
         _save_tensors(path, tensors)
@@ -175,15 +180,12 @@ def _save_tensors(path: Path, tensors: Tensors) -> None:
         raise OSError(code, os.strerror(code), str(path)) from error
 
 
-def _compare_with_saved(final: Path, snapshot: Snapshot) -> Checkpoint:
-    saved, progress = describe_checkpoint(final), read_progress(final)
-    if (saved.state, progress) != (snapshot.state, snapshot.progress):
-        raise TraceError(
-            f"step {snapshot.progress.step} (epoch {snapshot.progress.epoch}), computed again, has another state than"
-            f" {final}: {snapshot.state}, saved is {saved.state}",
-            "the run is left as it was",
-        )
-    return saved
+def _differs(final: Path, saved: Checkpoint, snapshot: Snapshot) -> TraceError:
+    progress = snapshot.progress
+    return TraceError(
+        f"step {progress.step} (epoch {progress.epoch}), computed again, has another state than {final}:"
+        f" {snapshot.state}, saved is {saved.state}"
+    )
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -204,9 +206,16 @@ def check_checkpoint(folder: Path) -> list[str]:
     for name, digest in manifest["files"].items():
         if not (folder / name).is_file():
             broken.append(f"{folder / name} is missing")
-        elif digest_file(folder / name) != digest:
-            broken.append(f"{folder / name} fails its digest")
+        elif problem := _compare_digest(folder / name, digest):
+            broken.append(problem)
     return broken
+
+
+def _compare_digest(path: Path, digest: str) -> str:
+    try:
+        return "" if digest_file(path) == digest else f"{path} fails its digest"
+    except OSError as error:  # the disk itself may fail
+        return f"{path} cannot be read: {error.strerror}"
 
 
 def describe_checkpoint(folder: Path) -> Checkpoint:
@@ -300,7 +309,7 @@ def _like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
     import torch
 
     if value.shape != parameter.shape:
-        return value  # the step counter
+        return value.to(parameter.device) if parameter.is_cuda else value  # the step counter of a fused kernel
     made = torch.empty_like(parameter, memory_format=torch.preserve_format, requires_grad=False, dtype=value.dtype)
     return made.copy_(value)
 

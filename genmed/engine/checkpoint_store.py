@@ -56,6 +56,8 @@ class CheckpointStore:
         companions: Sequence[Path] = (),
     ) -> None:
         """Sweeps what killed writers left. former: see `restore_checkpoint`; companions: see `write_checkpoint`."""
+        self.replace = False
+        """Whether a checkpoint of the same step that an attempt before left may be another one."""
         self._folder, self._identity, self._former = folder, identity, former or {}
         self._retention = retention or Retention()
         self._companions = companions
@@ -119,7 +121,7 @@ class CheckpointStore:
         self, snapshot: Snapshot, before: Callable[[], None], after: Callable[[Sequence[Checkpoint]], None]
     ) -> None:
         before()
-        saved = write_checkpoint(self._folder, snapshot, self._identity, self._companions)
+        saved = write_checkpoint(self._folder, snapshot, self._identity, self._companions, self.replace)
         self._described[saved.folder] = saved
         self._look_at_others()
         self._remove_old(snapshot.progress)
@@ -151,14 +153,14 @@ class CheckpointStore:
         """Raises RecordError."""
         return restore_checkpoint(checkpoint, learner, self._identity, self._former)
 
-    def list_whole(self) -> tuple[list[Checkpoint], list[str]]:
-        """Those that pass their digests, newest first, and what is broken in the others."""
+    def list_whole(self) -> tuple[list[Checkpoint], dict[Path, list[str]]]:
+        """Those that pass their digests, newest first, and by folder what is broken in the others."""
         whole: list[Checkpoint] = []
-        broken: list[str] = []
+        broken: dict[Path, list[str]] = {}
         for folder in reversed(list_checkpoints(self._folder)):
             if problems := check_checkpoint(folder):
-                broken += problems
-            elif _position_of(folder)[0] >= self._retention.first_step:
+                broken[folder] = problems
+            else:
                 whole.append(describe_checkpoint(folder))
         return whole, broken
 

@@ -113,11 +113,13 @@ class RecordedTrace:
 
 
 def read_whole_part(path: Path) -> RecordedTrace | None:
-    """The trace up to the first line that is damaged; None where there is no whole header."""
+    """The trace up to the first line that is damaged; None where there is no whole header. Raises RecordError."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:  # the disk itself may fail
+        raise RecordError(f"{path} cannot be read: {error.strerror}") from error
     raw = content.splitlines(keepends=True)
     header = _parse(raw[0]) if raw else None
     if header is None or header.get("schema") != 1:
@@ -214,7 +216,6 @@ class TraceFile:
                 raise TraceError(
                     f"step {step.step} (epoch {step.epoch}), computed again, has another {divergence.field} than"
                     " recorded",
-                    "the run is left as it was",
                 )
             self.parted_at = step.step
             with storage_errors(self._path):

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -112,7 +113,12 @@ def sweep_temporaries(folder: Path, *, alone: bool = False) -> None:
 
 
 def _own_prefix() -> str:
-    return f"{TEMPORARY}{platform.node()}-"
+    """Two containers of one name count their processes apart."""
+    try:
+        namespace = re.sub(r"\D", "", os.readlink("/proc/self/ns/pid"))
+    except OSError:
+        namespace = "0"
+    return f"{TEMPORARY}{platform.node()}-{namespace}-"
 
 
 def _lives(pid: int) -> bool:

@@ -29,6 +29,8 @@ def read_sealed(path: Path) -> dict[str, Any]:
         content = path.read_bytes()
     except FileNotFoundError:
         raise RecordError(f"{path} is missing", MEND) from None
+    except OSError as error:  # the disk itself may fail
+        raise RecordError(f"{path} cannot be read: {error.strerror}", MEND) from error
     return _open(content, DOCUMENT, str(path))
 
 

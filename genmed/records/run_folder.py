@@ -150,11 +150,14 @@ class RunFolder:
         """The rows of metrics.csv; empty cells are None. Raises RecordError where it is damaged."""
         try:
             with open(self.metrics_path, newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
+                reader = csv.DictReader(file)
+                rows = list(reader)
+            if "epoch" not in (reader.fieldnames or ()):
+                raise ValueError("it has no column epoch")
             return [{name: float(cell) if cell else None for name, cell in row.items()} for row in rows]
         except FileNotFoundError:
             return []
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, csv.Error) as error:
             raise RecordError(f"{self.metrics_path} is damaged: {error}") from None
 
     def write_metrics(self, rows: Sequence[Mapping[str, float | None]]) -> None:

@@ -64,14 +64,20 @@ def take_accepted(document: RunDocument, differences: Sequence[Mismatch], accept
 
 def explain(differences: Sequence[Mismatch]) -> str:
     """Why steps computed again may have other results, as far as the record tells."""
-    if not differences:
+    harmless = [entry for entry in differences if not entry.changes_bits]
+    if not harmless:
         return "code, data and environment are those recorded: this machine does not compute the same twice"
-    return f"what differs from the record, none of it known to change bits: {_describe(differences)}"
+    return f"what differs from the record, none of it known to change bits: {_describe(harmless)}"
 
 
 def note_accepted(folder: RunFolder, changes: Sequence[Change], step: int) -> None:
-    """Marks the run in run.json and its log, for ever."""
-    entries = [
+    """Marks the run in run.json and its log, for ever.
+
+    What was accepted at a later step before counts from this step on: the steps between are computed again.
+    """
+    before = folder.read().accepted
+    entries = [entry.model_copy(update={"step": min(entry.step, step)}) for entry in before]
+    entries += [
         AcceptedChange(
             what=change.what,
             step=step,
@@ -81,8 +87,8 @@ def note_accepted(folder: RunFolder, changes: Sequence[Change], step: int) -> No
         )
         for change in changes
     ]
-    if entries:
-        folder.update(accepted=(*folder.read().accepted, *entries))
+    if tuple(entries) != before:
+        folder.update(accepted=entries)
     for change in changes:
         folder.log(f"Accepted another {change.what} from step {step} on: {_describe(change.mismatches)}")
 

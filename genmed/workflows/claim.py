@@ -19,16 +19,25 @@ SILENT_FOR = timedelta(minutes=5)
 """After which a process that cannot be asked, on another host, is taken for dead."""
 
 
-def lives(process: dict[str, Any], heartbeat: datetime | None) -> bool:
-    """Whether the process works; one of another host is judged by when it was last heard of."""
+def lives(process: dict[str, Any], last_heard: datetime | None) -> bool:
+    """Whether the process works; one that cannot be asked, of another host, is judged by when it was last heard of."""
     alive = is_alive(process)
-    return alive if alive is not None else heartbeat is not None and now() - heartbeat < SILENT_FOR
+    return alive if alive is not None else last_heard is not None and now() - last_heard < SILENT_FOR
 
 
-def refuse_running(document: RunDocument, root: Path) -> None:
+def find_last_sign(folder: RunFolder, heartbeat: datetime | None) -> datetime | None:
+    """When the run's process last wrote anything: into the registry, the trace or run.json."""
+    signs = [heartbeat] if heartbeat else []
+    for path in (folder.trace_path, folder.document_path):
+        if path.is_file():
+            signs.append(datetime.fromtimestamp(path.stat().st_mtime).astimezone())
+    return max(signs, default=None)
+
+
+def refuse_running(folder: RunFolder, document: RunDocument, root: Path) -> None:
     """Raises RequestError, naming the process, where one works on the run."""
     process = document.process
-    if document.status != "running" or not lives(process, _last_heard(document, root)):
+    if document.status != "running" or not lives(process, find_last_sign(folder, _read_heartbeat(document, root))):
         return
     if is_alive(process):
         raise RequestError(f"{document.name} is running now, as process {process['pid']}", "wait for its end")
@@ -38,12 +47,12 @@ def refuse_running(document: RunDocument, root: Path) -> None:
     )
 
 
-def _last_heard(document: RunDocument, root: Path) -> datetime | None:
+def _read_heartbeat(document: RunDocument, root: Path) -> datetime | None:
     try:
         registry = open_registry(root, create=False)
-        return registry.run(document.id).heartbeat if registry else document.started
+        return registry.run(document.id).heartbeat if registry else None
     except GenmedError:  # what the registry lost, the folder has
-        return document.started
+        return None
 
 
 @contextmanager
@@ -51,22 +60,27 @@ def claimed(folder: RunFolder, root: Path) -> Iterator[RunDocument]:
     """Makes this process the one that works on the run, unless it is complete; gives the document as it was before.
 
     Of two that claim at once the second is refused. Where what is done within fails, the document is put back: nothing
-    was begun. Raises RequestError, RecordError.
+    was begun. Raises RequestError, also where another host has taken the run meanwhile; RecordError.
     """
-    with _alone(folder):
+    with alone_with(folder):
         before = folder.read()
-        refuse_running(before, root)
+        refuse_running(folder, before, root)
+        ours = {"status": "running", "started": now(), "process": this_process()}
         if before.status != "completed":
-            folder.write(before.model_copy(update={"status": "running", "process": this_process()}))
+            folder.write(before.model_copy(update=ours))
     try:
         yield before
     except BaseException:
-        folder.write(before)
+        with alone_with(folder):
+            if folder.read().process == ours["process"]:
+                folder.write(before)
         raise
+    if before.status != "completed" and (found := folder.read()).process != ours["process"]:
+        raise RequestError(f"{folder.name} was taken by process {found.process['pid']} of {found.process['host']}")
 
 
 @contextmanager
-def _alone(folder: RunFolder) -> Iterator[None]:
+def alone_with(folder: RunFolder) -> Iterator[None]:
     """A lock for as long as it takes to read and write run.json; the system frees it when the process dies.
 
     On config.yaml, the one file that is neither replaced nor opened meanwhile: closing any other handle of the process

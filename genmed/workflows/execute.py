@@ -16,7 +16,7 @@ from genmed.engine.loop import Training
 from genmed.engine.progress import Progress
 from genmed.engine.task import Task
 from genmed.engine.trace import NoTrace, TraceFile, make_header, trace_digest
-from genmed.ground.errors import GenmedError, Interrupted, RunError, StorageError
+from genmed.ground.errors import GenmedError, Interrupted, RecordError, RunError, StorageError
 from genmed.parts.data.loader import BatchLoader
 from genmed.records.run_folder import RunDocument, RunFolder, now, this_process, write_table
 from genmed.workflows.assemble import Session
@@ -58,6 +58,7 @@ def execute(
             observer=Recorder(folder, document, index, reporter, stop),
         )
         reporter.begin_steps(progress.step, session.task.total_steps, session.task.config.training.batch_size)
+        store.replace = replace_steps
         with stop.heard():
             try:
                 trace.start_at(progress.step)
@@ -183,9 +184,11 @@ def _recorded_end(folder: RunFolder, index: Index, command: str) -> Iterator[Non
 
 def _note_end(folder: RunFolder, index: Index, status: str, reason: str, details: str = "") -> None:
     try:
+        if folder.read().status == "completed":  # all that is left to do is to tell of it
+            return
         document = folder.update(status=status, ended=now(), error=reason)
         folder.log(f"{status.capitalize()}: {reason}" + (f"\n{details}" if details else ""))
-    except StorageError:  # a full disk: run.json still says running, and the process that it names will be dead
+    except (StorageError, RecordError):  # run.json still says running, and the process that it names will be dead
         return
     index.attempt(lambda registry: registry.update_run(document.id, **life_of(document)))
 

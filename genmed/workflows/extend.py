@@ -61,6 +61,7 @@ def extend(
     registry = open_for_writing(root)
     origins = {**dict.fromkeys(flatten(config), f"run {parent.id}"), "training.epochs": f"resume {parent.id} --epochs"}
     with new_run_folder(root, run_prefix(session)) as (run_id, building, child):
+        building.write_metrics(folder.read_metrics())
         progress = _copy_states(ended, building, session, last, best)
         start = Start(step=last.step, epoch=last.epoch, state=_state(session, progress), chain=read_chain(last.folder))
         write_record(
@@ -76,7 +77,6 @@ def extend(
             best_epoch=progress.best_epoch,
             checkpoint_step=progress.step,
         )
-        building.write_metrics(folder.read_metrics())
         note_accepted(building, changes, progress.step)
     registry.replace_run(record_of(child))
     lines = introduce(session, child)
@@ -96,7 +96,11 @@ def _find_states(
     last = next((checkpoint for checkpoint in whole if checkpoint.step == parent.steps_done), None)
     best = next((checkpoint for checkpoint in whole if checkpoint.is_end_of(parent.best_epoch)), None)
     if last is None or best is None:
-        raise RecordError("; ".join(broken) or f"{folder.checkpoints_path} has no checkpoint of the last or best epoch")
+        problems = [problem for found in broken.values() for problem in found]
+        raise RecordError(
+            "; ".join(problems) or f"{folder.checkpoints_path} has no checkpoint of the last or best epoch",
+            "train a new run with --config",
+        )
     if read_progress(last.folder).step_in_epoch != session.task.steps_per_epoch:
         raise ConfigError(
             f"{parent.name} ended within epoch {last.epoch}, by training.max_steps: it cannot be continued by epochs",
@@ -110,7 +114,7 @@ def _copy_states(
 ) -> Progress:
     """Writes both states as the child's own and leaves the learner in the last one, with epochs to come."""
     progress = Progress()
-    with CheckpointStore(child.checkpoints_path, session.identity) as own:
+    with CheckpointStore(child.checkpoints_path, session.identity, companions=(child.metrics_path,)) as own:
         for checkpoint in dict.fromkeys((best, last)):
             progress = ended.restore(checkpoint, session.learner)
             if checkpoint == last:

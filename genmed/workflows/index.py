@@ -23,7 +23,7 @@ from genmed.records.registry import (
     set_aside,
 )
 from genmed.records.run_folder import RUNS, RunDocument, RunFolder, list_run_folders
-from genmed.workflows.claim import lives
+from genmed.workflows.claim import find_last_sign, lives
 from genmed.workflows.reporting import Reporter
 
 
@@ -59,7 +59,7 @@ def open_true(root: Path) -> Registry | None:
     for folder in list_run_folders(root, known):
         try:
             document = folder.read()
-            if document.status != "running" or not lives(document.process, document.started):
+            if document.status != "running" or not lives(document.process, find_last_sign(folder, None)):
                 registry = registry or open_for_writing(root)
                 registry.replace_run(record_of(folder))
         except (RecordError, ConfigError, StorageError):  # `genmed list --rebuild` tells of it

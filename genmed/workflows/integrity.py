@@ -43,8 +43,9 @@ def check_trace(folder: RunFolder, document: RunDocument) -> RecordedTrace:
     digest = trace_digest(path)
     if document.trace_digest and digest != document.trace_digest:
         raise RecordError(f"{path} was edited: it is {digest}, recorded is {document.trace_digest}")
-    if trace.last < document.steps_done:
-        raise RecordError(f"{path} ends at step {trace.last} of {document.steps_done}")
+    needed = document.steps_done if document.status == "completed" else document.checkpoint_step
+    if trace.last < needed:
+        raise RecordError(f"{path} ends at step {trace.last} of {needed}")
     if document.fingerprint and trace.lines and trace.lines[-1].get("state") != document.fingerprint:
         raise RecordError(f"{folder.document_path} was edited: its final state is not the trace's last")
     return trace

@@ -9,8 +9,9 @@ from genmed.ground.errors import GenmedError, RecordError
 from genmed.ground.files import write_bytes
 from genmed.ground.sealed import read_sealed
 from genmed.records.registry import open_registry
-from genmed.records.run_folder import RunDocument, RunFolder
+from genmed.records.run_folder import AcceptedChange, RunDocument, RunFolder
 from genmed.workflows.assemble import Session, write_data
+from genmed.workflows.claim import alone_with
 from genmed.workflows.identity import read_images
 from genmed.workflows.reporting import Reporter
 
@@ -18,20 +19,20 @@ from genmed.workflows.reporting import Reporter
 def mend_document(folder: RunFolder, root: Path) -> list[str]:
     """Puts a damaged run.json or environment.json back from the newest whole checkpoint; says what was done.
 
-    What was accepted after that checkpoint stands in the registry. Where no copy is left the file stays as it is, for
-    the next reader to refuse.
+    Where no copy is left the file stays as it is, for the next reader to refuse.
     """
+    if not folder.config_path.is_file():
+        return []
     told = []
     for path in (folder.document_path, folder.environment_path):
-        try:
-            read_sealed(path)
-        except RecordError as error:
-            copy = _find_copy(folder, path.name)
-            if copy is not None:
-                write_bytes(path, copy.read_bytes())
-                told.append(f"{error.message}; it is taken from {copy}")
-                if path == folder.document_path:
-                    _keep_marks(folder, root)
+        if _is_damaged(path) and (copy := _find_copy(folder, path.name)):
+            with alone_with(folder):
+                if problem := _is_damaged(path):  # not mended meanwhile, by one that works on the run now
+                    if path == folder.document_path:
+                        folder.write(_with_marks(RunFolder(copy.parent).read(), root))
+                    else:
+                        write_bytes(path, copy.read_bytes())
+                    told.append(f"{problem}; it is taken from {copy}")
     return told
 
 
@@ -41,9 +42,23 @@ def mend_data_record(folder: RunFolder, document: RunDocument, session: Session,
         return
     try:
         read_images(folder)
+        problem = ""
+        if read_sealed(folder.data_path)["fingerprint"] != document.data_fingerprint:
+            problem = f"{folder.data_path} is of other data"  # an acceptance was broken off
     except RecordError as error:
+        problem = error.message
+    if problem:
         write_data(folder, session)
-        reporter.message(f"{error.message}; the data are those of the run, so it is written anew")
+        reporter.message(f"{problem}; the data are those of the run, so it is written anew")
+
+
+def _is_damaged(path: Path) -> str:
+    """How; empty for not."""
+    try:
+        read_sealed(path)
+    except RecordError as error:
+        return error.message
+    return ""
 
 
 def _find_copy(folder: RunFolder, name: str) -> Path | None:
@@ -51,12 +66,12 @@ def _find_copy(folder: RunFolder, name: str) -> Path | None:
     return next((path / name for path in checkpoints if (path / name).is_file() and not check_checkpoint(path)), None)
 
 
-def _keep_marks(folder: RunFolder, root: Path) -> None:
-    document = folder.read()
+def _with_marks(document: RunDocument, root: Path) -> RunDocument:
+    """What was accepted after the checkpoint stands in the registry."""
     try:
         registry = open_registry(root, create=False)
         accepted = registry.run(document.id).accepted if registry else []
     except GenmedError:  # the registry is damaged too
-        return
-    if len(accepted) > len(document.accepted):
-        folder.update(accepted=accepted)
+        accepted = []
+    marks = tuple(AcceptedChange.model_validate(entry) for entry in accepted)
+    return document.model_copy(update={"accepted": marks}) if len(marks) > len(document.accepted) else document

@@ -17,7 +17,7 @@ from genmed.records.environment import capture_environment, compare_environments
 from genmed.records.registry import RunSummary
 from genmed.records.run_folder import RUNS, RunDocument, RunFolder
 from genmed.workflows.assemble import choose_device, list_user_files
-from genmed.workflows.claim import lives
+from genmed.workflows.claim import find_last_sign, lives
 from genmed.workflows.identity import read_config
 from genmed.workflows.index import open_true
 
@@ -186,7 +186,8 @@ def _judge_status(row: RunSummary, root: Path) -> str:
     if row.status != "running":
         return row.status
     try:
-        process = RunFolder(root / row.path).read().process
+        folder = RunFolder(root / row.path)
+        process = folder.read().process
     except RecordError:
         return "interrupted"
-    return "running" if lives(process, row.heartbeat) else "interrupted"
+    return "running" if lives(process, find_last_sign(folder, row.heartbeat)) else "interrupted"

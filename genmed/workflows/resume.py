@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from genmed.engine.checkpoint import Checkpoint, read_chain
+from genmed.engine.checkpoint import Checkpoint, read_chain, read_progress
 from genmed.engine.checkpoint_store import CheckpointStore
 from genmed.engine.progress import Progress
 from genmed.engine.trace import RecordedTrace, read_whole_part
 from genmed.ground.errors import RecordError, TraceError
-from genmed.ground.files import sweep_temporaries
+from genmed.ground.files import sweep_temporaries, write_bytes
 from genmed.records.run_folder import RunDocument, RunFolder
 from genmed.workflows.acceptance import explain, find_differences, note_accepted, replace_records, take_accepted
 from genmed.workflows.assemble import Session, assemble
@@ -51,21 +51,23 @@ def resume(
         differences = find_differences(folder, document, session, accept)
         changes = take_accepted(document, differences, accept)
         store = open_store(folder, document, session)
-        checkpoint = choose_checkpoint(folder, document, store, reporter)
+        need_best = session.task.config.training.select == "best"
+        checkpoint = choose_checkpoint(folder, document, store, reporter, need_best)
         progress = store.restore(checkpoint, session.learner) if checkpoint else Progress()
         registry = open_for_writing(root)
     note_accepted(folder, changes, progress.step)
     replace_records(folder, session, changes, progress.step)
+    replace = any(entry.step >= progress.step for entry in folder.read().accepted)
+    restore_metrics(folder, checkpoint, progress)
+    done = count_epochs(progress)
     where = describe_position(session, progress)
-    done = progress.epoch if progress.epoch_over else progress.epoch - 1
-    folder.write_metrics([row for row in folder.read_metrics() if (row["epoch"] or 0) <= done])
     folder.update(epochs_done=done, steps_done=progress.step, best_epoch=progress.best_epoch)
     folder.log(f"Resuming at {where}")
     reporter.message(f"resuming {document.id} at {where}")
     registry.replace_run(record_of(folder))
     index = Index(registry, reporter)
     try:
-        execute(session, folder, index, reporter, store, progress, data_root=data_root, replace_steps=bool(changes))
+        execute(session, folder, index, reporter, store, progress, data_root=data_root, replace_steps=replace)
     except TraceError as error:
         raise TraceError(error.message, explain(differences)) from error
     return folder
@@ -79,30 +81,42 @@ def is_complete(document: RunDocument, reporter: Reporter) -> bool:
 
 
 def choose_checkpoint(
-    folder: RunFolder, document: RunDocument, store: CheckpointStore, reporter: Reporter
+    folder: RunFolder, document: RunDocument, store: CheckpointStore, reporter: Reporter, need_best: bool
 ) -> Checkpoint | None:
     """The newest whole checkpoint to which the trace leads; None: the run starts from its initial state.
 
-    What is damaged is named, and costs the time of computing its steps again, but no bit. Raises RecordError where
-    there were checkpoints and none is left.
+    What is damaged is named, and costs the time of computing its steps again, but no bit. need_best: the best state so
+    far has to be there as well. Raises RecordError where there were checkpoints and none is left.
     """
     whole, broken = store.list_whole()
-    for problem in broken:
-        reporter.message(f"{problem}; an earlier checkpoint is taken")
+    problems = [problem for found in broken.values() for problem in found]
     if not whole and (broken or document.checkpoint_step):
-        raise RecordError(f"{document.name} has no whole checkpoint left", "train it again with --config")
-    usable = whole
+        what = "; ".join(problems) or f"{folder.checkpoints_path} is empty"
+        raise RecordError(f"{document.name} has no whole checkpoint left: {what}", "train it again with --config")
+    first_step = document.start.step if document.start else 0  # the best of the run before may be of an earlier one
+    usable = [entry for entry in whole if entry.step >= first_step and (not need_best or _has_best(entry, whole))]
     if any(read_chain(checkpoint.folder) for checkpoint in whole):
         trace = read_whole_part(folder.trace_path)
-        usable = [entry for entry in whole if _is_reached(entry, document, trace)]
+        reached = [entry for entry in usable if _is_reached(entry, document, trace)]
         problem = (trace.problem or trace.torn) if trace else "it is missing or has no header"
-        if trace and len(usable) < len(whole) and not problem:
-            problem = f"it ends at step {trace.last}, or is not that of the checkpoint of step {whole[0].step}"
+        if trace and len(reached) < len(usable) and not problem:
+            problem = f"it ends at step {trace.last}, or is not that of the checkpoint of step {usable[0].step}"
         if problem:
             reporter.message(f"{folder.trace_path} is damaged: {problem}; the steps from there are computed again")
-    if not usable and document.start and whole:
+        usable = reached
+    chosen = usable[0] if usable else None
+    taken = f"the checkpoint of step {chosen.step}" if chosen else "the beginning"
+    for problem in problems:
+        reporter.message(f"{problem}; taken is {taken}")
+    if chosen is None and document.start and whole:
         raise RecordError(f"{document.name} begins at step {document.start.step}, and that checkpoint is not whole")
-    return usable[0] if usable else None
+    return chosen
+
+
+def _has_best(checkpoint: Checkpoint, whole: Sequence[Checkpoint]) -> bool:
+    """Whether the best epoch so far, of which the final metrics may be, is among the whole ones."""
+    epoch = read_progress(checkpoint.folder).best_epoch
+    return epoch == 0 or any(entry.is_end_of(epoch) for entry in whole)
 
 
 def _is_reached(checkpoint: Checkpoint, document: RunDocument, trace: RecordedTrace | None) -> bool:
@@ -110,6 +124,22 @@ def _is_reached(checkpoint: Checkpoint, document: RunDocument, trace: RecordedTr
     if document.start and checkpoint.step == document.start.step:
         return checkpoint.state == document.start.state
     return trace is not None and trace.leads_to(checkpoint.step, read_chain(checkpoint.folder))
+
+
+def count_epochs(progress: Progress) -> int:
+    """Those that are over."""
+    return progress.epoch if progress.epoch_over else progress.epoch - 1
+
+
+def restore_metrics(folder: RunFolder, checkpoint: Checkpoint | None, progress: Progress) -> None:
+    """metrics.csv as it was when the state was saved: its rows are of the epochs that are over."""
+    copy = checkpoint and checkpoint.folder / folder.metrics_path.name
+    if copy and copy.is_file():
+        write_bytes(folder.metrics_path, copy.read_bytes())
+        done = count_epochs(progress)
+        folder.write_metrics([row for row in folder.read_metrics() if (row["epoch"] or 0) <= done])
+    else:
+        folder.metrics_path.unlink(missing_ok=True)
 
 
 def describe_position(session: Session, progress: Progress) -> str:

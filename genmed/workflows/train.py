@@ -55,7 +55,7 @@ def open_store(folder: RunFolder, document: RunDocument, session: Session) -> Ch
     kept = session.task.config.checkpoints
     first_step = document.start.step if document.start else 0
     retention = Retention(kept.keep, kept.keep_every_epochs, kept.keep_every_steps, first_step)
-    companions = (folder.document_path, folder.environment_path)
+    companions = (folder.document_path, folder.environment_path, folder.metrics_path)
     return CheckpointStore(folder.checkpoints_path, session.identity, retention, list_former(document), companions)
 
 

@@ -143,7 +143,7 @@ def verify(
     Interrupted; RequestError where the run is still running.
     """
     document = folder.read()
-    refuse_running(document, root)
+    refuse_running(folder, document, root)
     if damage := find_damage(folder, document):
         return _keep(folder, root, reporter, _refuse(document, damage))
     trace = check_trace(folder, document)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from PIL import Image
 
 from genmed.ground.sealed import read_sealed
 from tests.harness import Genmed, edit_document
-from tests.resuming.runs import FRAGILE, Pair, assert_same_run, names, read_metrics
+from tests.resuming.runs import FRAGILE, Pair, assert_same_run, flip, names, read_metrics
 
 Edit = Callable[[Genmed, Path], tuple[object, ...]]
 
@@ -171,3 +172,41 @@ def test_unknown_part_is_refused_in_one_line(killed: Genmed) -> None:
     assert result.code == 2
     assert result.err.count("\n") == 1
     assert "'luck' is not one of 'code', 'environment', 'data'" in result.err
+
+
+@pytest.mark.parametrize("passes", ["1", "2"])
+def test_accepted_change_of_bits_holds_though_the_run_dies_before_it_shows(
+    pair: Pair, killed: Genmed, tmp_path: Path, passes: str
+) -> None:
+    """Killed in the dry step or in the first step, when no line of the trace was replaced yet."""
+    other_arithmetic(killed, tmp_path)
+    command = ("resume", "latest", "--json", "--accept", "code")
+    assert killed(*command, GENMED_TEST_PASSES=passes).code == -signal.SIGKILL
+    if passes == "1":
+        assert killed("resume", "latest", "--json").code == 2  # the dry step is before the mark
+        resume(killed, "--accept", "code")
+    else:
+        assert [entry["what"] for entry in resume(killed).json["accepted"]] == ["code"]
+
+
+def test_later_checkpoint_of_the_steps_before_a_change_is_replaced(pair: Pair, killed: Genmed, tmp_path: Path) -> None:
+    """The trace is damaged before the newest checkpoint, of step 9."""
+    path = killed.run_folder() / "trace.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:9]))
+    other_arithmetic(killed, tmp_path)
+    result = resume(killed, "--accept", "code")
+    assert result.json["accepted"][0]["step"] == 7
+    assert result.json["status"] == "completed"
+
+
+def test_change_counts_from_the_checkpoint_that_the_run_goes_back_to(
+    pair: Pair, killed: Genmed, tmp_path: Path
+) -> None:
+    other_arithmetic(killed, tmp_path)
+    command = ("resume", "latest", "--json", "--accept", "code")
+    assert killed(*command, GENMED_TEST_PASSES="3").code == -signal.SIGKILL
+    for folder in (killed.run_folder() / "checkpoints").glob("step-0000009*"):
+        flip(folder / "model.safetensors")
+    result = resume(killed)
+    assert [entry["step"] for entry in result.json["accepted"]] == [7]

@@ -1,11 +1,15 @@
 """One process at a time works on a run; a dead one does not count."""
 
 import json
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
+from genmed.ground.errors import RequestError
+from genmed.records.run_folder import RunFolder
+from genmed.workflows.claim import claimed
 from tests.harness import Genmed, edit_document
 from tests.resuming.runs import Pair, assert_same_run, snapshot, wait_for
 
@@ -43,11 +47,14 @@ def test_resume_that_is_killed_while_it_reads_the_data_leaves_a_run_to_resume(pa
     assert_same_run(killed, pair.whole)
 
 
-def belongs_elsewhere(folder: Path) -> None:
+def belongs_elsewhere(folder: Path) -> Path:
+    """Gives the run to a process of another host. Returns a path that is not there."""
+
     def move(document: dict[str, object]) -> None:
         document["process"] = {"host": "elsewhere", "boot_id": "other", "pid": 7, "pid_namespace": None, "started": 1.0}
 
     edit_document(folder / "run.json", move)
+    return folder / "not there"
 
 
 @pytest.mark.parametrize("command", ["resume", "verify"])
@@ -66,6 +73,34 @@ def test_run_of_another_host_that_fell_silent_is_resumed(pair: Pair, killed: Gen
         killed.run_folder() / "run.json", lambda document: document.update(started="2026-01-01T00:00:00.000Z")
     )
     (killed.root / "registry.db").unlink()  # so that the folder alone is asked
+    for name in ("run.json", "trace.jsonl"):
+        os.utime(killed.run_folder() / name, (1.7e9, 1.7e9))
     result = killed("resume", killed.run_folder().name, "--json")
     assert result.code == 0, result.err
     assert_same_run(killed, pair.whole)
+
+
+def test_run_of_another_host_is_heard_of_by_its_trace(killed: Genmed) -> None:
+    """The registry may be lost or unwritable while it trains."""
+    belongs_elsewhere(killed.run_folder())
+    (killed.root / "registry.db").unlink()
+    os.utime(killed.run_folder() / "run.json", (1.7e9, 1.7e9))
+    assert killed("resume", killed.run_folder().name, "--json").code == 2
+
+
+def test_run_that_another_host_took_meanwhile_is_left_to_it(killed: Genmed) -> None:
+    folder = RunFolder(killed.run_folder())
+    with pytest.raises(RequestError, match="was taken by process 7 of elsewhere"), claimed(folder, killed.root):
+        belongs_elsewhere(folder.path)
+    assert folder.read().process["host"] == "elsewhere"
+
+
+def test_claim_that_fails_puts_back_its_own_document_alone(killed: Genmed) -> None:
+    folder = RunFolder(killed.run_folder())
+    before = folder.read()
+    with pytest.raises(ZeroDivisionError), claimed(folder, killed.root):
+        raise ZeroDivisionError
+    assert folder.read() == before
+    with pytest.raises(FileNotFoundError), claimed(folder, killed.root):
+        belongs_elsewhere(folder.path).rename("nowhere")
+    assert folder.read().process["host"] == "elsewhere"

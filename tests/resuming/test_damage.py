@@ -4,6 +4,7 @@ The registry's own tests are in tests/registries; 200 places with a real resume 
 `uv run python benchmarks/damage_storm.py`.
 """
 
+import json
 import random
 import shutil
 import signal
@@ -16,7 +17,7 @@ from genmed.records.run_folder import RunFolder
 from genmed.workflows.integrity import find_damage
 from tests.harness import Genmed, edit_document
 from tests.resuming.damage import spoil
-from tests.resuming.runs import Pair, assert_same_run, flip, snapshot
+from tests.resuming.runs import FRAGILE, Arguments, Pair, assert_same_run, flip, snapshot
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +157,59 @@ def test_damaged_run_document_without_a_copy_is_named(killed: Genmed) -> None:
     for command in ("resume", "verify", "show"):
         result = killed(command, "latest", "--json")
         assert (result.code, result.json["error"]["message"]) == (2, f"{path} is damaged: it fails its seal")
+
+
+def best_first(genmed: Genmed, tiny: Arguments, tmp_path: Path) -> tuple[Genmed, list[object]]:
+    """A run whose first epoch is the best, killed in the third, and its command."""
+    (tmp_path / "fragile.py").write_text(FRAGILE)
+    command = tiny("--model", f"{tmp_path / 'fragile.py'}:build", "--lr", "1e-9", "--set", "training.monitor=loss")
+    assert genmed(*command, GENMED_TEST_PASSES="17", GENMED_TEST_AWAIT="14").code == -signal.SIGKILL
+    return genmed, command
+
+
+def test_damaged_best_checkpoint_is_computed_again_and_not_missed_at_the_end(
+    genmed: Genmed, tiny: Arguments, tmp_path: Path
+) -> None:
+    killed, command = best_first(genmed, tiny, tmp_path)
+    folder = killed.run_folder()
+    best = json.loads((folder / "run.json").read_text())["best_epoch"]
+    [path] = (folder / "checkpoints").glob(f"*-epoch-{best:04d}-end")
+    flip(path / "model.safetensors")
+    result = killed("resume", "latest", "--json")
+    assert result.code == 0, result.err
+    assert f"{path / 'model.safetensors'} fails its digest; taken is the beginning" in result.err
+    whole = killed(*command)
+    assert whole.json["fingerprint"] == result.json["fingerprint"]
+    assert whole.json["metrics"] == result.json["metrics"]
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "no header", "digit"])
+def test_damaged_metrics_are_those_of_the_checkpoint(pair: Pair, killed: Genmed, damage: str) -> None:
+    path = killed.run_folder() / "metrics.csv"
+    content = path.read_text()
+    match damage:
+        case "gone":
+            path.unlink()
+        case "cut":
+            path.write_text(content[: len(content) - 9])
+        case "no header":
+            path.write_text(content.replace("epoch", "e\u0000och", 1))
+        case "digit":
+            path.write_text(content.replace("0.", "1.", 1))
+    result = killed("resume", "latest", "--json")
+    assert result.code == 0, result.err
+    assert_same_run(killed, pair.whole)
+
+
+def test_file_that_the_disk_cannot_read_is_named(pair: Pair, killed: Genmed) -> None:
+    """As a bad sector would be: here a folder in its place."""
+    path = killed.run_folder() / "checkpoints" / "step-0000009-epoch-0002" / "manifest.json"
+    path.unlink()
+    path.mkdir()
+    result = killed("resume", "latest", "--json")
+    assert result.code == 0, result.err
+    assert f"{path} cannot be read: Is a directory; taken is the checkpoint of step 7" in result.err
+    assert_same_run(killed, pair.whole)
 
 
 def test_damaged_registry_is_named_and_made_anew_and_the_run_goes_on(pair: Pair, killed: Genmed) -> None:

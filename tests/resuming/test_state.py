@@ -126,7 +126,7 @@ ITEMS = {
 
 def restore(saved: Saved, name: str) -> tuple[Learner, Progress]:
     whole, broken = saved.store.list_whole()
-    assert broken == []
+    assert broken == {}
     [checkpoint] = [entry for entry in whole if entry.folder.name == name]
     assert isinstance(checkpoint, Checkpoint)
     learner = build_learner(saved.task)

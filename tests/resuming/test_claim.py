@@ -83,8 +83,10 @@ def test_run_of_another_host_that_fell_silent_is_resumed(pair: Pair, killed: Gen
 def test_run_of_another_host_is_heard_of_by_its_trace(killed: Genmed) -> None:
     """The registry may be lost or unwritable while it trains."""
     belongs_elsewhere(killed.run_folder())
+    document = killed.run_folder() / "run.json"
+    edit_document(document, lambda content: content.update(started="2026-01-01T00:00:00.000Z"))
+    os.utime(document, (1.7e9, 1.7e9))
     (killed.root / "registry.db").unlink()
-    os.utime(killed.run_folder() / "run.json", (1.7e9, 1.7e9))
     assert killed("resume", killed.run_folder().name, "--json").code == 2
 
 

@@ -17,6 +17,8 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from genmed.engine.checkpoint import list_checkpoints
+from genmed.ground.fingerprints import digest_file, digest_json
 from genmed.ground.interpreter import list_variables, prepare_environment
 from genmed.ground.sealed import write_sealed
 
@@ -119,6 +121,25 @@ def edit_document(path: Path, change: Callable[[dict[str, Any]], object]) -> Non
     del document["seal"]
     change(document)
     write_sealed(path, document)
+
+
+def forge_trace(run: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
+    """Changes lines of the trace (the header is the first) and puts right whatever tells that it was changed."""
+    path = run / "trace.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    change(lines)
+    chain = digest_json(lines[0])
+    for line in lines[1:]:
+        del line["chain"]
+        chain = line["chain"] = digest_json([chain, line])
+    path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+    edit_document(run / "run.json", lambda document: document.update(trace_digest=digest_file(path)))
+    for folder in list_checkpoints(run / "checkpoints"):
+        state = json.loads((folder / "state.json").read_text())
+        state["trace"]["chain"] = lines[state["trace"]["step"]]["chain"]
+        (folder / "state.json").write_text(json.dumps(state))
+        digest = {"state.json": digest_file(folder / "state.json")}
+        edit_document(folder / "manifest.json", lambda manifest, digest=digest: manifest["files"].update(digest))
 
 
 def start_server() -> ForkServerContext:

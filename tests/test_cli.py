@@ -1,7 +1,6 @@
 """The command line as users and scripts rely on it: JSON keys, references to runs, exit codes, signals, terminals."""
 
 import fcntl
-import json
 import os
 import pty
 import re
@@ -23,8 +22,7 @@ from typing import Any
 import pytest
 
 import genmed.seed
-from genmed.ground.fingerprints import digest_file, digest_json
-from tests.harness import TINY_MODEL, Genmed, Result, _run_command, edit_document, own_environment
+from tests.harness import TINY_MODEL, Genmed, Result, _run_command, edit_document, forge_trace, own_environment
 
 Arguments = Callable[..., list[object]]
 RUN = (
@@ -55,19 +53,6 @@ def edited(server: ForkServerContext, trained: Genmed, tmp_path: Path) -> Genmed
     prepared = Genmed(server, tmp_path, trained.cache)
     shutil.copytree(trained.root, prepared.root, dirs_exist_ok=True)
     return prepared
-
-
-def forge_gradient(run: Path, step: int) -> None:
-    """Another gradient in the trace, every digest put right."""
-    header, *lines = [json.loads(line) for line in (run / "trace.jsonl").read_text().splitlines()]
-    chain = digest_json(header)
-    for line in lines:
-        line["grad"] = "xxh3-128:" + 32 * "0" if line["step"] == step else line["grad"]
-        del line["chain"]
-        chain = line["chain"] = digest_json([chain, line])
-    texts = [json.dumps(line, separators=(",", ":")) for line in (header, *lines)]
-    (run / "trace.jsonl").write_text("\n".join(texts) + "\n")
-    edit_document(run / "run.json", lambda document: document.update(trace_digest=digest_file(run / "trace.jsonl")))
 
 
 # JSON
@@ -108,7 +93,7 @@ def test_verify_gives_the_documented_object(edited: Genmed) -> None:
     assert good.json["schema"] == 1
     assert good.json["run"] == edited.run_folder().name
     assert list(good.json["metrics"][0]) == ["name", "recorded", "found", "difference"]
-    forge_gradient(edited.run_folder(), step=10)
+    forge_trace(edited.run_folder(), lambda lines: lines[10].update(grad="xxh3-128:" + 32 * "0"))
     bad = edited("verify", "latest", "--json")
     assert (bad.code, bad.json["verdict"]) == (1, "diverged")
     assert bad.json["first_divergence"] == {"step": 10, "epoch": 2, "field": "grad", "module": None}

@@ -15,14 +15,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genmed.ground.fingerprints import digest_file, digest_json
 from genmed.ground.sealed import open_line
-from tests.harness import Genmed, Result, edit_document
+from tests.harness import Genmed, Result, edit_document, forge_trace
 from tests.test_step import NETWORK
 
 Arguments = Callable[..., list[object]]
 STEPS = 28  # of `tiny`
-KEYS = "schema verdict run steps_compared steps_total first_divergence cause metrics problems".split()
+KEYS = (
+    "schema verdict run steps_compared steps_total first_divergence cause metrics problems localisation segments"
+    " judged_by code_diff"
+).split()
 
 NOISY = """
 import time
@@ -118,7 +120,7 @@ def test_report_for_people_ends_with_the_verdict(finished: Genmed) -> None:
     assert rows[-1] == ["verdict", "identical"]
 
 
-def test_forward_pass_that_reads_the_clock_diverges_and_stops_at_once(
+def test_forward_pass_that_reads_the_clock_diverges_stops_at_once_and_is_named(
     genmed: Genmed, tiny: Arguments, tmp_path: Path
 ) -> None:
     (tmp_path / "noisy.py").write_text(NOISY)
@@ -128,9 +130,16 @@ def test_forward_pass_that_reads_the_clock_diverges_and_stops_at_once(
     assert result.code == 1, result.err
     report = result.json
     assert report["verdict"] == "diverged"
-    assert report["first_divergence"] == {"step": 1, "epoch": 1, "field": "loss", "module": None}
+    assert report["first_divergence"] == {"step": 1, "epoch": 1, "field": "loss", "module": "0"}
     assert (report["steps_compared"], report["steps_total"]) == (1, 14)
-    assert report["cause"] == report["problems"] == []
+    located = report["localisation"]
+    assert (located["module"], located["kind"], located["phase"]) == ("0", "Noise", "forward")
+    assert (located["operation"], located["repeats"]) == ("aten::mul", False)
+    assert len(set(located["digests"])) == 2
+    [cause] = report["cause"]
+    assert cause["what"] == "aten::mul in 0 (Noise), step 1, computed twice"
+    assert [cause["recorded"], cause["found"]] == located["digests"]
+    assert report["problems"] == []
     assert {(entry["found"], entry["difference"]) for entry in report["metrics"]} == {(None, None)}
     assert_kept(genmed, result)
 
@@ -146,27 +155,37 @@ def test_forward_pass_that_reads_the_clock_diverges_and_stops_at_once(
     elsewhere = genmed("verify", "latest", "--json")
     assert elsewhere.code == 1
     assert (elsewhere.json["verdict"], elsewhere.json["steps_compared"]) == ("diverged", 14)
-    assert [entry["what"] for entry in elsewhere.json["cause"]] == ["packages.torch"]
+    assert [entry["what"] for entry in elsewhere.json["cause"]] == [cause["what"], "packages.torch"]
 
 
-def test_difference_in_the_middle_is_found_at_its_step(finished: Genmed, tmp_path: Path) -> None:
-    """A recorded line that is whole in itself, of another training: as after a change that nobody recorded."""
-    path = finished.run_folder() / "trace.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    for line in lines[10:]:
-        line["buffer"] = lines[1]["buffer"]
-    lines[12]["loss"] = lines[1]["loss"]
-    chain = digest_json(lines[0])
-    for line in lines[1:]:
-        del line["chain"]
-        chain = digest_json([chain, line])
-        line["chain"] = chain
-    path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
-    edit_document(finished.run_folder() / "run.json", lambda document: document.update(trace_digest=digest_file(path)))
+def test_forger_who_puts_all_digests_right_is_found_by_computing_again(finished: Genmed) -> None:
+    def forge(lines: list[dict[str, Any]]) -> None:
+        lines[10]["grad"] = lines[1]["grad"]
+        lines[12]["loss"] = lines[1]["loss"]
+
+    forge_trace(finished.run_folder(), forge)
     result = finished("verify", "latest", "--json")
-    assert result.code == 1
-    assert result.json["first_divergence"] == {"step": 10, "epoch": 2, "field": "buffer", "module": None}
+    assert (result.code, result.json["verdict"]) == (1, "diverged"), result.json["problems"]
+    assert result.json["first_divergence"] == {"step": 10, "epoch": 2, "field": "grad", "module": None}
     assert result.json["steps_compared"] == 10
+    located = result.json["localisation"]
+    assert (located["step"], located["repeats"], located["agrees_with_record"]) == (10, True, False)
+    assert "--trace-modules" in located["says"]
+
+
+def test_edited_trace_that_is_chained_anew_is_not_that_of_the_checkpoints(finished: Genmed) -> None:
+    kept = {folder: (folder / "state.json").read_bytes() for folder in finished.run_folder().glob("checkpoints/*")}
+    manifests = {folder: (folder / "manifest.json").read_bytes() for folder in kept}
+    forge_trace(finished.run_folder(), lambda lines: lines[12].update(loss=lines[1]["loss"]))
+    for folder, content in kept.items():
+        (folder / "state.json").write_bytes(content)
+        (folder / "manifest.json").write_bytes(manifests[folder])
+    result = finished("verify", "latest", "--json")
+    assert (result.code, result.json["verdict"]) == (2, "not comparable")
+    assert result.json["problems"] == [
+        f"{folder} is not the state to which the trace comes at step {int(folder.name[5:12])}"
+        for folder in sorted(kept)
+    ]
 
 
 def test_recorded_metric_that_does_not_come_again_is_a_divergence(finished: Genmed) -> None:

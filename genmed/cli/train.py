@@ -36,8 +36,11 @@ FLAGS = {
     "name": "run.name",
     "tag": "run.tags",
     "note": "run.note",
+    "trace_modules": "run.trace_modules",
 }
 """Flag -> key of the config; all other keys go by --set."""
+LEFT_OUT = ("tag", "trace_modules")
+"""Empty or false is as good as not given."""
 
 Text = str | None
 
@@ -81,6 +84,12 @@ def command(
     name: Annotated[Text, _flag("name", "Begins the run's name.", "Record")] = None,
     tag: Annotated[list[str] | None, _flag("tag", "A word to find the run by; repeatable.", "Record")] = None,
     note: Annotated[Text, _flag("note", "Anything worth remembering.", "Record")] = None,
+    trace_modules: Annotated[
+        bool,
+        typer.Option(
+            "--trace-modules", help="Record each module's digests, too; see verify.", rich_help_panel="Record"
+        ),
+    ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE for any key of the config; repeatable.")
     ] = None,
@@ -97,7 +106,7 @@ def command(
     from genmed.workflows.configure import configure, interpreter_variables
 
     origins = {key: f"--{flag.replace('_', '-')}" for flag, key in FLAGS.items()}
-    flags = {key: given[flag] or None if flag == "tag" else given[flag] for flag, key in FLAGS.items()}
+    flags = {key: given[flag] or None if flag in LEFT_OUT else given[flag] for flag, key in FLAGS.items()}
     resolved = configure(flags, file=config, settings=settings or (), origins=origins)
     if dry_run:
         if json:

@@ -56,8 +56,13 @@ class Checkpoint:
         """Relative to the run."""
         return f"{self.folder.parent.name}/{self.folder.name}"
 
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the epoch was validated by then."""
+        return self.folder.name.endswith(END)
+
     def is_end_of(self, epoch: int) -> bool:
-        return self.epoch == epoch and self.folder.name.endswith(END)
+        return self.epoch == epoch and self.ends_epoch
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,11 @@ class Snapshot:
     @property
     def name(self) -> str:
         """Of the folder that will hold it."""
-        progress = self.progress
-        return f"step-{progress.step:07d}-epoch-{progress.epoch:04d}{END if progress.epoch_over else ''}"
+        return name_checkpoint(self.progress)
+
+
+def name_checkpoint(progress: Progress) -> str:
+    return f"step-{progress.step:07d}-epoch-{progress.epoch:04d}{END if progress.epoch_over else ''}"
 
 
 class Memory:
@@ -235,6 +243,11 @@ def read_chain(folder: Path) -> str | None:
     """The trace's chain at the checkpoint, None where no trace is kept. Raises RecordError."""
     chain = _read_state(folder)["trace"]["chain"]
     return None if chain is None else str(chain)
+
+
+def read_identity(folder: Path) -> dict[str, str]:
+    """Fingerprints of the config, data and code that the state belongs to. Raises RecordError."""
+    return dict(_read_state(folder)["identity"])
 
 
 def read_progress(folder: Path) -> Progress:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from genmed.engine.learner import Learner
+from genmed.engine.operations import Frames
 from genmed.engine.step import compute_gradients, compute_logits, to_input
 from genmed.engine.task import Task
 from genmed.ground.errors import ConfigError, DeterminismError
 from genmed.parts.data.augmentation import draw_epoch
 from genmed.parts.data.loader import Batch
 from genmed.parts.models.build import set_training_mode
-
-if TYPE_CHECKING:
-    from torch import nn
 
 # Operations that have no deterministic form on CUDA (torch.use_deterministic_algorithms lists them), by ATen name, and
 # the way out. The CPU has a deterministic form for each and refuses none, so a table is needed to tell beforehand.
@@ -52,9 +48,14 @@ CUDA_HAZARDS = {
 class _Watch:
     """What a pass ran: the module in whose forward it is, the modules that ran each operation, the hazards."""
 
-    module: str = "the model"
+    frames: Frames
     ran: dict[str, str] = field(default_factory=dict)
     hazards: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def module(self) -> str:
+        name = self.frames.running
+        return f"{name or 'the model'} ({self.frames.kinds[name]})" if name is not None else "the model"
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -81,9 +82,9 @@ def try_step(task: Task, learner: Learner) -> list[str]:
     model = learner.model
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     set_training_mode(model, task.config.model, len(task.classes))
-    watch = _Watch()
+    watch = _Watch(Frames(model))
     try:
-        with _name_modules(model, watch), _Operations(watch):
+        with watch.frames.watched(), _Operations(watch):
             batch = _small_batch(task)
             compute_gradients(learner, task, batch, draw_epoch(task.config.seed, 1, len(task.ids)), 0)
             model.eval()
@@ -123,32 +124,6 @@ def _small_batch(task: Task) -> Batch:
     rows = task.rows["train"][: 2 * task.config.compute.shards]
     pixels = task.images.map()[rows]
     return Batch(torch.from_numpy(rows), torch.from_numpy(pixels), torch.from_numpy(task.labels[rows]))
-
-
-@contextmanager
-def _name_modules(model: nn.Module, watch: _Watch) -> Iterator[None]:
-    """Keeps `watch.module` at the innermost module whose forward runs."""
-    stack: list[str] = []
-    handles = []
-
-    def enter(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any) -> None:
-            stack.append(watch.module)
-            watch.module = f"{name or 'the model'} ({type(module).__name__})"
-
-        return hook
-
-    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
-        watch.module = stack.pop()
-
-    for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(enter(name)))
-        handles.append(module.register_forward_hook(leave))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _describe(task: Task) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
@@ -11,13 +12,14 @@ from genmed.engine.checkpoint import Checkpoint
 from genmed.engine.checkpoint_store import CheckpointStore
 from genmed.engine.evaluation import StoppedError, evaluate
 from genmed.engine.learner import Learner, fingerprint_learner, fingerprint_state
+from genmed.engine.module_trace import ModuleTrace
 from genmed.engine.progress import Progress
-from genmed.engine.step import StepRecord, run_step
+from genmed.engine.step import Draws, StepRecord, run_step
 from genmed.engine.task import Task
 from genmed.engine.trace import TraceSink
 from genmed.ground.errors import Interrupted, RunError
 from genmed.parts.data.augmentation import draw_epoch
-from genmed.parts.data.loader import BatchLoader, plan_epoch
+from genmed.parts.data.loader import Batch, BatchLoader, plan_epoch
 from genmed.parts.models.build import set_training_mode
 
 
@@ -59,6 +61,8 @@ class Training:
     trace: TraceSink
     store: CheckpointStore
     observer: Observer
+    modules: ModuleTrace | None = None
+    """Where the digests of modules go, if they are wanted."""
 
     def run(self) -> str:
         """Trains to the end and returns the final state's fingerprint; the last checkpoint may still be on its way.
@@ -88,7 +92,7 @@ class Training:
         images, start = 0, time.perf_counter()
         self._before_reading()
         for batch in self.loader.read(plan[progress.step_in_epoch : last]):
-            record = run_step(self.learner, task, batch, draws, progress.step + 1, progress.epoch)
+            record = self._run_step(batch, draws)
             progress.step += 1
             progress.step_in_epoch += 1
             progress.loss_sum += record.mean_loss
@@ -105,6 +109,12 @@ class Training:
             if signal:
                 self._stop(signal)
         self._end_epoch(images, time.perf_counter() - start)
+
+    def _run_step(self, batch: Batch, draws: Draws) -> StepRecord:
+        step, epoch = self.progress.step + 1, self.progress.epoch
+        watched = self.modules.watch(self.learner, step) if self.modules else nullcontext()
+        with watched:
+            return run_step(self.learner, self.task, batch, draws, step, epoch)
 
     def _end_epoch(self, images: int, seconds: float) -> None:
         task, progress = self.task, self.progress

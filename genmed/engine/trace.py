@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from genmed.engine.learner import fingerprint_state
 from genmed.engine.step import StepRecord
 from genmed.ground.errors import RecordError, TraceError
 from genmed.ground.files import storage_errors
@@ -55,6 +56,12 @@ def make_line(step: StepRecord, state: str | None, chain_before: str) -> Line:
     if state is not None:
         line["state"] = state
     return {**line, "chain": digest_json([chain_before, line])}
+
+
+def state_of(line: Line) -> str:
+    """The state fingerprint after a step, from the parts that its line holds."""
+    parts = line["param"], line["buffer"], line["optim"]
+    return fingerprint_state(*parts, float.fromhex(line["lr"]), line["epoch"], line["step"])
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,7 @@ class RunFolder:
         self.images_path = path / "data-images.csv"
         self.log_path = path / "train.log"
         self.trace_path = path / "trace.jsonl"
+        self.modules_path = path / "modules.jsonl"
         self.metrics_path = path / "metrics.csv"
         self.predictions_path = path / "predictions.csv"
         self.checkpoints_path = path / "checkpoints"

@@ -131,10 +131,7 @@ def assemble(config: Config, reporter: Reporter, *, trust_stamps: bool = True) -
     )
     if task.steps_per_epoch == 0:
         raise DataError(f"{len(rows['train'])} training images are too few for {config.compute.shards} shards")
-    learner = build_learner(task)
-    from genmed.engine.dry_step import try_step
-
-    hazards = try_step(task, learner)
+    learner, hazards = _try_learner(task)
     warnings += [f"Not deterministic on CUDA: {hazard}" for hazard in hazards]
     return Session(
         task=task,
@@ -146,6 +143,20 @@ def assemble(config: Config, reporter: Reporter, *, trust_stamps: bool = True) -
         weights=_describe_weights(config),
         warnings=tuple(warnings),
     )
+
+
+def renew_learner(task: Task) -> Learner:
+    """Another learner in the initial state, made as the session's own."""
+    learner, _ = _try_learner(task)
+    return learner
+
+
+def _try_learner(task: Task) -> tuple[Learner, list[str]]:
+    """And what CUDA would refuse of it."""
+    from genmed.engine.dry_step import try_step
+
+    learner = build_learner(task)
+    return learner, try_step(task, learner)
 
 
 def write_data(folder: RunFolder, session: Session) -> None:

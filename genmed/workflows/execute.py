@@ -13,6 +13,7 @@ from genmed.engine.checkpoint import restore_weights
 from genmed.engine.checkpoint_store import CheckpointStore
 from genmed.engine.evaluation import Evaluation, StoppedError, evaluate
 from genmed.engine.loop import Training
+from genmed.engine.module_trace import ModuleTrace
 from genmed.engine.progress import Progress
 from genmed.engine.task import Task
 from genmed.engine.trace import NoTrace, TraceFile, make_header, trace_digest
@@ -47,6 +48,8 @@ def execute(
         document = folder.update(status="running", started=now(), ended=None, process=this_process(), error=None)
         index.attempt(lambda registry: registry.update_run(document.id, **life_of(document)))
         trace = _open_trace(folder, document, session, replace_steps)
+        traces_modules = session.task.config.run.trace_modules
+        modules = ModuleTrace(folder.modules_path, progress.step) if traces_modules else None
         stop = StopSignal()
         training = Training(
             task=session.task,
@@ -56,6 +59,7 @@ def execute(
             trace=trace,
             store=store,
             observer=Recorder(folder, document, index, reporter, stop),
+            modules=modules,
         )
         reporter.begin_steps(progress.step, session.task.total_steps, session.task.config.training.batch_size)
         store.replace = replace_steps
@@ -67,6 +71,8 @@ def execute(
             finally:
                 reporter.end_steps()
                 trace.close()
+                if modules:
+                    modules.close()
             if trace.parted_at is not None:
                 folder.log(f"From step {trace.parted_at} on the steps took the place of others, recorded before")
             results = evaluate_selected(training)

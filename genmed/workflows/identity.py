@@ -29,6 +29,12 @@ class Mismatch:
     changes_bits: bool
     why: str = ""
 
+    def describe(self) -> str:
+        """`packages.torch was 2.10.0, is 2.11.0 (can change bits: ...)`."""
+        weight = "can change bits" if self.changes_bits else "cannot change bits"
+        why = f": {self.why}" if self.why else ""
+        return f"{self.what} was {self.recorded}, is {self.found} ({weight}{why})"
+
     def to_json(self) -> dict[str, Any]:
         return {key: value for key, value in asdict(self).items() if key not in ("part", "why")}
 

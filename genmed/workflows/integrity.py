@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from genmed.engine.checkpoint import check_checkpoint, list_checkpoints
-from genmed.engine.trace import RecordedTrace, read_trace, trace_digest
+from genmed.engine.checkpoint import (
+    check_checkpoint,
+    describe_checkpoint,
+    list_checkpoints,
+    name_checkpoint,
+    read_chain,
+    read_identity,
+    read_progress,
+)
+from genmed.engine.trace import RecordedTrace, read_trace, state_of, trace_digest
 from genmed.ground.errors import ConfigError, RecordError
 from genmed.ground.sealed import read_sealed
 from genmed.records.run_folder import RunDocument, RunFolder
-from genmed.workflows.identity import read_config, read_images
+from genmed.workflows.identity import list_former, read_config, read_images
 
 
 def find_damage(folder: RunFolder, document: RunDocument) -> list[str]:
@@ -29,11 +39,15 @@ def find_damage(folder: RunFolder, document: RunDocument) -> list[str]:
     attempt(lambda: _check_data(folder, document))
     attempt(folder.read_verifications)
     attempt(folder.read_metrics)
+    trace = attempt(lambda: check_trace(folder, document))
     checkpoints = list_checkpoints(folder.checkpoints_path)
-    damage += [problem for path in checkpoints for problem in check_checkpoint(path)]
+    for path in checkpoints:
+        broken = check_checkpoint(path)
+        damage += broken
+        if trace and not broken:
+            attempt(partial(_check_place, path, document, trace))
     if document.checkpoint_step and not checkpoints:
         damage.append(f"{folder.checkpoints_path} is empty")
-    attempt(lambda: check_trace(folder, document))
     return damage
 
 
@@ -49,6 +63,25 @@ def check_trace(folder: RunFolder, document: RunDocument) -> RecordedTrace:
     if document.fingerprint and trace.lines and trace.lines[-1].get("state") != document.fingerprint:
         raise RecordError(f"{folder.document_path} was edited: its final state is not the trace's last")
     return trace
+
+
+def _check_place(path: Path, document: RunDocument, trace: RecordedTrace) -> None:
+    """Whether a whole checkpoint is the state that the trace came to at its step, and not another's in its place."""
+    progress, identity = read_progress(path), read_identity(path)
+    if (name := name_checkpoint(progress)) != path.name:
+        raise RecordError(f"{path} is not what it is called: it holds {name}")
+    former = {**list_former(document), "config": [document.config_fingerprint]}
+    for part, value in identity.items():
+        if value not in former[part]:
+            raise RecordError(f"{path} belongs to another {part}: {value}, the run's is {former[part][0]}")
+    checkpoint, start = describe_checkpoint(path), document.start
+    if start and progress.step == start.step:
+        fits = checkpoint.state == start.state
+    else:
+        fits = trace.leads_to(progress.step, read_chain(path))
+        fits = fits and state_of(trace.line(progress.step)) == checkpoint.state
+    if not fits:
+        raise RecordError(f"{path} is not the state to which the trace comes at step {progress.step}")
 
 
 def _check_data(folder: RunFolder, document: RunDocument) -> None:

@@ -2,166 +2,123 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from genmed.engine.checkpoint import Checkpoint, describe_checkpoint, list_checkpoints
-from genmed.engine.checkpoint_store import CheckpointStore
-from genmed.engine.learner import fingerprint_learner
-from genmed.engine.loop import EpochReport, Training
-from genmed.engine.progress import Progress
-from genmed.engine.step import StepRecord
-from genmed.engine.trace import (
-    Divergence,
-    RecordedTrace,
-    find_divergence,
-    make_line,
-)
-from genmed.ground.errors import ConfigError, DataError, Interrupted, RecordError, RunError
+from genmed.engine.trace import Divergence
+from genmed.ground.errors import ConfigError, DataError, Interrupted, RecordError
 from genmed.records.run_folder import RunDocument, RunFolder, now
-from genmed.workflows.assemble import Session, assemble
+from genmed.workflows.assemble import assemble
 from genmed.workflows.claim import refuse_running
-from genmed.workflows.execute import evaluate_selected, make_loader, merge_metrics
 from genmed.workflows.identity import Mismatch, compare_data, compare_session, read_config
 from genmed.workflows.index import Index, open_for_writing, verification_row
 from genmed.workflows.integrity import check_trace, find_damage
 from genmed.workflows.recording import StopSignal
 from genmed.workflows.reporting import Reporter
-from genmed.workflows.train import open_store
+from genmed.workflows.verification.localise import localise
+from genmed.workflows.verification.parallel import Assignment, run_beside
+from genmed.workflows.verification.report import (
+    Bounds,
+    Localisation,
+    MetricComparison,
+    Report,
+    SegmentReport,
+)
+from genmed.workflows.verification.rerun import Found, Rerun
+from genmed.workflows.verification.spread import bounds_of_seeds, bounds_of_tolerance
+from genmed.workflows.verification.stretches import Stretch, choose, join, list_kept, list_stretches
+from genmed.workflows.verification.verdict import judge, order_by_likelihood
 
-EXIT_CODES = {"identical": 0, "consistent": 1, "diverged": 1, "not comparable": 2}
-
-
-@dataclass(frozen=True)
-class MetricComparison:
-    """One metric then and now; `found` is None where training stopped before."""
-
-    name: str
-    recorded: float | None
-    found: float | None
-
-    @property
-    def difference(self) -> float | None:
-        if self.recorded is None or self.found is None:
-            return None
-        return self.found - self.recorded
+MOST_IMAGES = 100
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a verification found."""
+class Options:
+    """How a run is verified."""
 
-    run: str
-    verdict: str
-    steps_compared: int
-    steps_total: int
-    first_divergence: Divergence | None = None
-    cause: Sequence[Mismatch] = ()
-    metrics: Sequence[MetricComparison] = ()
-    problems: Sequence[str] = ()
-    """Why it is not comparable."""
-
-    @property
-    def exit_code(self) -> int:
-        return EXIT_CODES[self.verdict]
-
-    def to_json(self) -> dict[str, Any]:
-        parted = self.first_divergence
-        return {
-            "schema": 1,
-            "verdict": self.verdict,
-            "run": self.run,
-            "steps_compared": self.steps_compared,
-            "steps_total": self.steps_total,
-            "first_divergence": parted and {**parted.__dict__, "module": None},
-            "cause": [entry.to_json() for entry in self.cause],
-            "metrics": [
-                {"name": m.name, "recorded": m.recorded, "found": m.found, "difference": m.difference}
-                for m in self.metrics
-            ],
-            "problems": list(self.problems),
-        }
-
-
-@dataclass
-class _Comparison:
-    """The trace sink: compares each line with the recorded one as it comes."""
-
-    recorded: RecordedTrace
-    full: bool
-    compared: int = 0
-    divergence: Divergence | None = None
-    chain: None = None
-
-    def record(self, step: StepRecord, state: str | None) -> None:
-        if step.step > self.recorded.last:
-            raise _EnoughError
-        recorded = self.recorded.line(step.step)
-        found = find_divergence(recorded, make_line(step, state if "state" in recorded else None, ""))
-        self.compared = step.step - self.recorded.start
-        self.divergence = self.divergence or found
-        if found and not self.full:
-            raise _EnoughError
-
-    def sync(self) -> None: ...
-
-
-class _EnoughError(Exception):
-    """Nothing more is to be learned."""
-
-
-@dataclass
-class _Watcher:
-    """The engine's observer: shows progress, hears signals, writes nothing."""
-
-    reporter: Reporter
-    stop: StopSignal
-    epochs: int
-
-    def on_step(self, record: StepRecord, images: int) -> None:
-        self.reporter.step(record.step, record.epoch, record.mean_loss)
-
-    def on_epoch(self, report: EpochReport) -> None:
-        self.reporter.epoch(report, self.epochs)
-
-    def on_checkpoint(self, kept: Sequence[Checkpoint], best_epoch: int) -> None: ...
-
-    def stop_asked(self) -> str | None:
-        return self.stop.name
+    full: bool = False
+    """Go on after the first difference."""
+    segments: int | None = None
+    """So many at random, not the whole run."""
+    segment: Sequence[int] = ()
+    """These, by their numbers from 1."""
+    jobs: int = 1
+    """Processes that compute segments beside each other."""
+    tolerance: float | None = None
+    """How far metrics may lie from the recorded ones, elsewhere; None: as far as other seeds of the config do."""
 
 
 def verify(
-    folder: RunFolder, root: Path, reporter: Reporter, *, full: bool = False, data_root: Path | None = None
+    folder: RunFolder,
+    root: Path,
+    reporter: Reporter,
+    options: Options = Options(),
+    *,
+    data_root: Path | None = None,
 ) -> Report:
     """Runs the recorded config again in a scratch folder and compares; writes only a verification record.
 
-    full: go on after the first difference. data_root: where the data lie now, if not where they lay. Raises
-    Interrupted; RequestError where the run is still running.
+    data_root: where the data lie now, if not where they lay. Raises Interrupted; RequestError where the run is still
+    running, or has no such segment.
     """
     document = folder.read()
     refuse_running(folder, document, root)
+    report = _verify(folder, root, document, reporter, options, data_root)
+    _keep(folder, root, reporter, report)
+    return report
+
+
+def _verify(
+    folder: RunFolder,
+    root: Path,
+    document: RunDocument,
+    reporter: Reporter,
+    options: Options,
+    data_root: Path | None,
+) -> Report:
     if damage := find_damage(folder, document):
-        return _keep(folder, root, reporter, _refuse(document, damage))
+        return _refuse(document, damage)
     trace = check_trace(folder, document)
     if not trace.lines:
-        return _keep(folder, root, reporter, _refuse(document, [f"{folder.trace_path} has no step to compare"]))
+        return _refuse(document, [f"{folder.trace_path} has no step to compare"])
+    stretches = list_stretches(folder, document, trace)
+    chosen = choose(stretches, options.segments, options.segment)
     try:
         session = assemble(read_config(folder, document, data_root), reporter, trust_stamps=False)
         changed = compare_data(folder, document, session.data)
-        causes = compare_session(folder, document, session) + _list_accepted(document)
+        causes = order_by_likelihood(compare_session(folder, document, session) + _list_accepted(document))
     except (RecordError, DataError, ConfigError) as error:
-        return _keep(folder, root, reporter, _refuse(document, [error.message]))
+        return _refuse(document, [error.message])
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         problem = f"the data are not those of the run: {changed[0].what}{more}"
-        return _keep(folder, root, reporter, _refuse(document, [problem], changed[:100]))
+        return _refuse(document, [problem], changed[:MOST_IMAGES])
+    for entry in causes:
+        reporter.message(f"not as recorded: {entry.describe()}")
+    apart = options.jobs > 1 or len(chosen) < len(stretches)
     elsewhere = any(entry.changes_bits for entry in causes)
-    report = _run_again(folder, session, document, trace, causes, full or elsewhere, reporter)
-    return _keep(folder, root, reporter, report)
+    with tempfile.TemporaryDirectory(prefix="genmed-verify-") as scratch:
+        stop, place = StopSignal(), Path(scratch)
+        rerun = Rerun(session, document, trace, list_kept(folder), reporter, stop, place, options.full or elsewhere)
+        with stop.heard():
+            found = _compute(rerun, folder, chosen if apart else [join(stretches)], options)
+            divergence = _find_first(found)
+            located = _localise(rerun, divergence, folder) if divergence else None
+    report = Report(
+        document.name,
+        "identical",
+        steps_compared=sum(entry.steps_compared for entry in found),
+        steps_total=len(trace.lines),
+        first_divergence=divergence,
+        cause=_name_unrepeatable(located) + causes,
+        metrics=_compare_metrics(document, found),
+        localisation=located,
+        segments=[_describe_segment(entry) for entry in found] if apart else (),
+        segments_total=len(stretches) if apart else 0,
+    )
+    return _judge(report, found, causes, root, document, options)
 
 
 def _list_accepted(document: RunDocument) -> list[Mismatch]:
@@ -173,67 +130,79 @@ def _list_accepted(document: RunDocument) -> list[Mismatch]:
     ]
 
 
-def _run_again(
-    folder: RunFolder,
-    session: Session,
-    document: RunDocument,
-    recorded: RecordedTrace,
+def _compute(rerun: Rerun, folder: RunFolder, chosen: Sequence[Stretch], options: Options) -> list[Found]:
+    """What came of each stretch, in their order; of none after the first that differs, unless wanted in full."""
+    found: list[Found] = []
+    assignment = Assignment(folder.path.absolute(), rerun.session.task.config, rerun.scratch, rerun.full)
+    results = run_beside(assignment, chosen, options.jobs, rerun.stop) if options.jobs > 1 else map(rerun.run, chosen)
+    try:
+        for entry in results:
+            found.append(entry)
+            if len(chosen) > 1:
+                rerun.reporter.message(_describe_segment(entry).describe())
+            if not entry.identical and not rerun.full:
+                break
+    except Interrupted as error:
+        raise Interrupted(f"verify was stopped by {error.message}: no verdict", "start it again") from None
+    return sorted(found, key=lambda entry: entry.stretch.number)
+
+
+def _find_first(found: Sequence[Found]) -> Divergence | None:
+    return next((entry.divergence for entry in found if entry.divergence), None)
+
+
+def _localise(rerun: Rerun, divergence: Divergence, folder: RunFolder) -> Localisation | None:
+    where = f"step {divergence.step} (epoch {divergence.epoch})"
+    rerun.reporter.message(f"{where} has another {divergence.field} than recorded; computing it twice more")
+    try:
+        return localise(rerun, divergence, folder.modules_path)
+    except Interrupted:  # the verdict stands without it
+        return None
+
+
+def _name_unrepeatable(located: Localisation | None) -> list[Mismatch]:
+    """What does not give the same result twice here and now is the likeliest cause of all."""
+    if located is None or located.repeats or located.digests is None:
+        return []
+    what = f"{located.operation} in {located.module} ({located.kind}), step {located.step}, computed twice"
+    return [Mismatch("determinism", what, *located.digests, True)]
+
+
+def _compare_metrics(document: RunDocument, found: Sequence[Found]) -> list[MetricComparison]:
+    metrics = {name: value for entry in found for name, value in entry.metrics.items()}
+    return [MetricComparison(name, value, metrics.get(name)) for name, value in document.metrics.items()]
+
+
+def _describe_segment(found: Found) -> SegmentReport:
+    stretch = found.stretch
+    return SegmentReport(stretch.number, stretch.after + 1, stretch.last, found.steps_compared, found.identical)
+
+
+def _judge(
+    report: Report,
+    found: Sequence[Found],
     causes: Sequence[Mismatch],
-    full: bool,
-    reporter: Reporter,
+    root: Path,
+    document: RunDocument,
+    options: Options,
 ) -> Report:
-    task, stop = session.task, StopSignal()
-    total = len(recorded.lines)
-    comparison = _Comparison(recorded, full)
-    metrics: dict[str, float | None] = {}
-    with tempfile.TemporaryDirectory(prefix="genmed-verify-") as scratch:
-        progress, initial = Progress(), session.initial
-        if document.start:
-            progress = _begin_where_it_began(folder, document, session, Path(scratch))
-            initial = fingerprint_learner(session.learner, progress)
-        if initial != recorded.header["initial"]:
-            comparison.divergence = Divergence(recorded.start, progress.epoch, "initial")
-        store = CheckpointStore(Path(scratch), session.identity)
-        watcher = _Watcher(reporter, stop, task.total_epochs)
-        training = Training(task, session.learner, progress, make_loader(task), comparison, store, watcher)
-        with stop.heard():
-            reporter.begin_steps(recorded.start, recorded.last, task.config.training.batch_size)
-            try:
-                if full or not comparison.divergence:
-                    with store:
-                        training.run()
-                    metrics = merge_metrics(evaluate_selected(training))
-            except _EnoughError:
-                pass
-            except Interrupted as error:
-                raise Interrupted(f"verify was stopped by {error.message}: no verdict", "start it again") from None
-            except RunError as error:  # as the run itself ended, or else fewer steps than recorded were compared
-                reporter.message(error.message)
-            finally:
-                reporter.end_steps()
-    compared = [MetricComparison(name, value, metrics.get(name)) for name, value in document.metrics.items()]
-    divergence = comparison.divergence
-    if divergence is None and metrics and any(entry.recorded != entry.found for entry in compared):
-        divergence = Divergence(recorded.last, training.progress.epoch, "metrics")
-    whole = comparison.compared == total
-    verdict = "identical" if divergence is None and whole else "diverged"
-    return Report(document.name, verdict, comparison.compared, total, divergence, causes, compared)
+    """With the verdict, and what it was judged by if bits differ."""
+    if all(entry.identical for entry in found):
+        return report
+    complete = any(entry.metrics for entry in found)
+    elsewhere = any(entry.changes_bits for entry in causes)
+    bounds = _find_bounds(root, document, options) if complete and elsewhere else None
+    verdict = judge(parted=True, elsewhere=elsewhere, bounds=bounds, metrics=report.metrics)
+    problems = []
+    if bounds and verdict == "diverged":
+        problems = [f"{name} is outside of: {bounds.says}" for name in bounds.find_outside(report.metrics)]
+    return replace(report, verdict=verdict, bounds=bounds, problems=problems)
 
 
-def _begin_where_it_began(folder: RunFolder, document: RunDocument, session: Session, scratch: Path) -> Progress:
-    """The state in which the run that this one continues ended, and that one's best: both are kept in this one."""
-    store = open_store(folder, document, session)
-    whole, _ = store.list_whole()
-    start = next(
-        (checkpoint for checkpoint in whole if document.start and checkpoint.step == document.start.step), None
-    )
-    if start is None:
-        raise RecordError(f"{folder.checkpoints_path} has no whole checkpoint of the step from which the run began")
-    progress = store.restore(start, session.learner)
-    for path in list_checkpoints(folder.checkpoints_path):
-        if describe_checkpoint(path).is_end_of(progress.best_epoch):
-            shutil.copytree(path, scratch / path.name)
-    return progress
+def _find_bounds(root: Path, document: RunDocument, options: Options) -> Bounds | None:
+    if options.tolerance is not None:
+        return bounds_of_tolerance(document.metrics, options.tolerance)
+    return bounds_of_seeds(root, document)
 
 
 def _refuse(document: RunDocument, problems: Sequence[str], causes: Sequence[Mismatch] = ()) -> Report:
@@ -243,10 +212,9 @@ def _refuse(document: RunDocument, problems: Sequence[str], causes: Sequence[Mis
     )
 
 
-def _keep(folder: RunFolder, root: Path, reporter: Reporter, report: Report) -> Report:
+def _keep(folder: RunFolder, root: Path, reporter: Reporter, report: Report) -> None:
     """Notes the verdict in the run's folder and in the registry."""
     line = {"created": now().isoformat(), **report.to_json()}
     folder.add_verification(line)
     index = Index(open_for_writing(root), reporter)
     index.attempt(lambda registry: registry.record_verification(verification_row(folder.read().id, line)))
-    return report

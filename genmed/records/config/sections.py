@@ -283,6 +283,8 @@ class Run(Section):
     """Anything worth remembering."""
     trace: Free[bool] = True
     """Whether each step's fingerprints are written; a run without cannot be verified."""
+    trace_modules: Free[bool] = False
+    """Whether each module's digests are written too, so that verify can name the module that differs elsewhere."""
 
 
 class Config(Section):

@@ -88,9 +88,9 @@ def test_difference_is_found_in_its_segment_alone(finished: Genmed, jobs: int) -
 def test_killed_and_resumed_run_is_verified_in_segments(finished: Genmed, tiny: object) -> None:
     assert callable(tiny)
     model = json.loads((finished.run_folder() / "run.json").read_text())["model"]
-    command = finished.start(*tiny("--model", model, "--epochs", 12, "--set", "checkpoints.keep_every_steps=20"))
+    command = finished.start(*tiny("--model", model, "--epochs", 12, "--set", "checkpoints.keep_every_steps=40"))
     end = time.monotonic() + 60
-    while not list(finished.root.glob("runs/*/checkpoints/step-0000020-*/manifest.json")):
+    while not list(finished.root.glob("runs/*/checkpoints/step-0000040-*/manifest.json")):
         assert time.monotonic() < end
         time.sleep(0.005)
     command.send(signal.SIGKILL)

@@ -136,8 +136,10 @@ def test_env_of_a_run_adds_how_it_differs(edited: Genmed) -> None:
         }
     ]
     table = edited("env", "latest")
-    assert table.out.splitlines()[0] == "field\trecorded\tfound\tcan change bits"
-    assert table.out.splitlines()[1].startswith("packages.torch\t1.0\t")
+    assert table.out.splitlines()[0] == "field\trecorded\tfound\tcan change bits\twhy"
+    found = alone.json["packages"]["torch"]
+    why = "its kernels and random generators change between versions"
+    assert table.out.splitlines()[1:] == [f"packages.torch\t1.0\t{found}\tyes\t{why}"]
 
 
 def test_list_gives_an_array_newest_first(three: Genmed) -> None:

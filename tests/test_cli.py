@@ -60,9 +60,14 @@ def edited(server: ForkServerContext, trained: Genmed, tmp_path: Path) -> Genmed
 def forge_gradient(run: Path, step: int) -> None:
     """Another gradient in the trace, every digest put right."""
     header, *lines = [json.loads(line) for line in (run / "trace.jsonl").read_text().splitlines()]
+    lines[step - 1]["grad"] = "xxh3-128:" + 32 * "0"
+    write_trace(run, header, lines)
+
+
+def write_trace(run: Path, header: dict[str, Any], lines: list[dict[str, Any]]) -> None:
+    """Other lines in the trace, every digest put right."""
     chain = digest_json(header)
     for line in lines:
-        line["grad"] = "xxh3-128:" + 32 * "0" if line["step"] == step else line["grad"]
         del line["chain"]
         chain = line["chain"] = digest_json([chain, line])
     texts = [json.dumps(line, separators=(",", ":")) for line in (header, *lines)]

@@ -205,25 +205,25 @@ def test_another_package_differs_with_the_reason_why_it_matters(
 
 
 def change_pixel(data: Path) -> None:
-    path = data / "images" / "00000003_001.png"
+    path = data / "images" / "00000001_001.png"
     with Image.open(path) as image:
         pixels = np.array(image)
-    pixels[5, 7] ^= 1
+    pixels[5, 7] ^= 128  # a smaller change may be lost where the image is made smaller
     Image.fromarray(pixels).save(path)
 
 
 def change_label(data: Path) -> None:
-    edit_table(data, lambda line: line.replace("00000003_001.png,Effusion,", "00000003_001.png,Effusion|Hernia,"))
+    edit_table(data, lambda line: line.replace("00000001_001.png,Effusion,", "00000001_001.png,Effusion|Hernia,"))
 
 
 def remove_image(data: Path) -> None:
-    (data / "images" / "00000003_001.png").unlink()
-    edit_table(data, lambda line: "" if "00000003_001" in line else line)
+    (data / "images" / "00000001_001.png").unlink()
+    edit_table(data, lambda line: "" if "00000001_001" in line else line)
 
 
 def add_image(data: Path) -> None:
-    shutil.copyfile(data / "images" / "00000003_001.png", data / "images" / "00000003_009.png")
-    edit_table(data, lambda line: line + line.replace("3_001.png", "3_009.png") if "00000003_001" in line else line)
+    shutil.copyfile(data / "images" / "00000001_001.png", data / "images" / "00000001_009.png")
+    edit_table(data, lambda line: line + line.replace("1_001.png", "1_009.png") if "00000001_001" in line else line)
 
 
 def edit_table(data: Path, change: Callable[[str], str]) -> None:
@@ -234,13 +234,13 @@ def edit_table(data: Path, change: Callable[[str], str]) -> None:
 
 
 OTHER_DATA: dict[str, tuple[Callable[[Path], object], dict[str, Any]]] = {
-    "pixel": (change_pixel, {"what": "pixels of 00000003_001.png"}),
+    "pixel": (change_pixel, {"what": "pixels of 00000001_001.png"}),
     "label": (
         change_label,
-        {"what": "labels of 00000003_001.png", "first": "Effusion", "second": "Effusion|Hernia"},
+        {"what": "labels of 00000001_001.png", "first": "Effusion", "second": "Effusion|Hernia"},
     ),
-    "image less": (remove_image, {"what": "image 00000003_001.png", "first": "present", "second": None}),
-    "image more": (add_image, {"what": "image 00000003_009.png", "first": None, "second": "present"}),
+    "image less": (remove_image, {"what": "image 00000001_001.png", "first": "present", "second": None}),
+    "image more": (add_image, {"what": "image 00000001_009.png", "first": None, "second": "present"}),
 }
 
 

@@ -204,6 +204,16 @@ def test_another_package_differs_with_the_reason_why_it_matters(
     ]
 
 
+def test_whether_a_difference_matters_is_judged_by_the_device_of_the_first_run(finished: Genmed, copied: Path) -> None:
+    edit_document(copied / "environment.json", lambda document: document["libraries"].update(onednn="0.1.2"))
+    edit_document(copied / "run.json", lambda document: document.update(device="cuda"))
+    (on_cpu,) = compare(finished)["environment"]
+    (on_cuda,) = compare(finished, "other", "nih")["environment"]
+    assert (on_cpu["field"], on_cpu["second"], on_cpu["changes_bits"]) == ("libraries.onednn", "0.1.2", True)
+    assert (on_cuda["field"], on_cuda["first"], on_cuda["changes_bits"]) == ("libraries.onednn", "0.1.2", False)
+    assert on_cuda["why"] == "the run computed on cuda, and this matters on cpu and mps alone"
+
+
 def change_pixel(data: Path) -> None:
     path = data / "images" / "00000001_001.png"
     with Image.open(path) as image:
@@ -233,18 +243,19 @@ def edit_table(data: Path, change: Callable[[str], str]) -> None:
     assert path.read_text() != before
 
 
-OTHER_DATA: dict[str, tuple[Callable[[Path], object], dict[str, Any]]] = {
-    "pixel": (change_pixel, {"what": "pixels of 00000001_001.png"}),
+OTHER_DATA: dict[str, tuple[Callable[[Path], object], dict[str, Any], str]] = {
+    "pixel": (change_pixel, {"what": "pixels of 00000001_001.png"}, "input"),
     "label": (
         change_label,
         {"what": "labels of 00000001_001.png", "first": "Effusion", "second": "Effusion|Hernia"},
+        "loss",
     ),
-    "image less": (remove_image, {"what": "image 00000001_001.png", "first": "present", "second": None}),
-    "image more": (add_image, {"what": "image 00000001_009.png", "first": None, "second": "present"}),
+    "image less": (remove_image, {"what": "image 00000001_001.png", "first": "present", "second": None}, "samples"),
+    "image more": (add_image, {"what": "image 00000001_009.png", "first": None, "second": "present"}, "samples"),
 }
 
 
-@pytest.mark.parametrize(("change", "expected"), OTHER_DATA.values(), ids=OTHER_DATA)
+@pytest.mark.parametrize(("change", "expected", "field"), OTHER_DATA.values(), ids=OTHER_DATA)
 def test_other_data_differ_by_image(
     finished: Genmed,
     tiny: Arguments,
@@ -252,6 +263,7 @@ def test_other_data_differ_by_image(
     tmp_path: Path,
     change: Callable[[Path], object],
     expected: dict[str, Any],
+    field: str,
 ) -> None:
     data = Path(shutil.copytree(nih, tmp_path / "data"))
     change(data)
@@ -269,6 +281,7 @@ def test_other_data_differ_by_image(
     assert image["first"] != image["second"]
     assert image | expected == image
     assert found["data"]["count"] == 1
+    assert found["trace"]["first_divergence"]["field"] == field
 
 
 def test_another_split_names_its_images_and_counts_them_all(finished: Genmed, tiny: Arguments) -> None:

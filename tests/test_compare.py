@@ -376,6 +376,12 @@ def test_runs_without_a_trace_are_compared_by_their_final_states(finished: Genme
     assert lines[-2:] == ["traces\tcannot be compared: the second run has none", "final states\tequal"]
 
 
+def test_run_that_was_broken_off_before_its_trace_began_has_none(finished: Genmed, copied: Path) -> None:
+    break_off(copied, checkpoint_step=0)
+    assert compare(finished)["trace"] == {"steps": [STEPS, None], "equal": None, "first_divergence": None}
+    assert finished("compare", "other", "nih").out.endswith("traces\tcannot be compared: the first run has none\n")
+
+
 def test_run_that_continues_another_has_no_step_in_common_with_it(finished: Genmed) -> None:
     assert finished("resume", "latest", "--epochs", 5, "--json").code == 0
     found = compare(finished, "latest~1", "latest")
@@ -510,6 +516,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "environment": (lambda folder: (folder / "environment.json").unlink(), "environment.json is missing"),
     "trace edited": (lambda folder: flip(folder / "trace.jsonl"), "trace.jsonl"),
     "trace missing": (lambda folder: (folder / "trace.jsonl").unlink(), "no trace .*trace.jsonl"),
+    "trace missing of a run broken off": (lambda folder: break_off(folder, 7), "no trace .*trace.jsonl"),
     "images": (lambda folder: pretend_other_data(folder, ",train,", ",test,"), "data-images.csv is damaged"),
 }
 
@@ -523,6 +530,13 @@ def test_damaged_file_of_a_run_is_named(
     result = finished("compare", "nih", copied.name, "--json")
     assert (result.code, list(result.json)) == (2, ["schema", "error"]), result.out
     assert re.search(message, result.json["error"]["message"])
+
+
+def break_off(folder: Path, checkpoint_step: int) -> None:
+    """Leaves it as a run that was broken off, and without a trace."""
+    (folder / "trace.jsonl").unlink()
+    fields = {"status": "interrupted", "trace_digest": None, "fingerprint": None, "checkpoint_step": checkpoint_step}
+    edit_document(folder / "run.json", lambda document: document.update(fields))
 
 
 def original(copied: Path) -> Path:

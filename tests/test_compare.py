@@ -490,8 +490,9 @@ def test_change_that_was_accepted_in_a_run_is_told_beside_its_name(finished: Gen
     assert f"second run\t{copied.name} ({told})" in finished("compare", "nih", "other").out.splitlines()
 
 
-def test_comparison_needs_neither_torch_nor_the_data(finished: Genmed, copied: Path, tmp_path: Path) -> None:
-    edit_config(copied, "dataset: nih", "dataset: nih  # still")
+def test_comparison_needs_neither_torch_nor_the_data(finished: Genmed, copied: Path, nih: Path, tmp_path: Path) -> None:
+    for folder in (copied, original(copied)):
+        edit_config(folder, f"root: {nih}", "root: /nowhere")
     code = "from genmed.cli.app import run\nassert run(['compare', 'nih', 'other', '--json']) == 0"
     printed = run_without_torch(code, tmp_path, GENMED_ROOT=str(finished.root))
     assert json.loads(printed)["identical"] is True

@@ -121,8 +121,10 @@ def test_env_of_a_run_adds_how_it_differs(edited: Genmed) -> None:
         }
     ]
     table = edited("env", "latest")
-    assert table.out.splitlines()[0] == "field\trecorded\tfound\tcan change bits"
-    assert table.out.splitlines()[1].startswith("packages.torch\t1.0\t")
+    assert table.out.splitlines()[0] == "field\trecorded\tfound\tcan change bits\twhy"
+    found = alone.json["packages"]["torch"]
+    why = "its kernels and random generators change between versions"
+    assert table.out.splitlines()[1:] == [f"packages.torch\t1.0\t{found}\tyes\t{why}"]
 
 
 def test_list_gives_an_array_newest_first(three: Genmed) -> None:
@@ -214,6 +216,7 @@ except SystemExit as end:
         ("resume x", 2, ""),
         ("verify latest", 2, ""),
         ("env x", 2, ""),
+        ("compare x y", 2, ""),
         ("env", 0, None),
         ("env --json", 0, None),
     ],
@@ -234,7 +237,7 @@ def test_reading_where_there_is_nothing_creates_nothing(
 # For people and scripts
 
 
-@pytest.mark.parametrize("command", ["list", "show latest", "env", "env latest"])
+@pytest.mark.parametrize("command", ["list", "show latest", "env", "env latest", "compare latest~1 latest"])
 def test_output_off_a_terminal_is_tabs_without_colour_or_wrapping(three: Genmed, command: str) -> None:
     result = three(*command.split(), FORCE_COLOR="", COLUMNS="20", TERM="xterm-256color")
     assert result.code == 0
@@ -281,7 +284,7 @@ def test_training_off_a_terminal_says_one_plain_line_an_epoch(genmed: Genmed, ti
 def test_no_arguments_show_the_help_and_version_the_version(genmed: Genmed) -> None:
     shown = genmed()
     assert (shown.code, shown.err) == (0, "")
-    assert all(command in shown.out for command in ("train", "resume", "verify", "list", "show", "env"))
+    assert all(command in shown.out for command in ("train", "resume", "verify", "compare", "list", "show", "env"))
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", genmed("--version").out)
 
 

@@ -55,6 +55,8 @@ def test_commands_of_the_guide_run_one_after_the_other(genmed: Genmed) -> None:
             digests[command] = match[1]
         if "verify" in command:
             assert result.out.endswith("verdict\tidentical\n")
+        if "compare" in command:
+            assert "traces\tidentical: all 3 steps are equal\n" in result.out
     assert digests["genmed train --seed 42 --num-workers 0"] == digests["genmed train --seed 42 --num-workers 2"]
     assert digests["genmed train --seed 42"] == digests["genmed train --seed 42 --num-workers 0"]
 
@@ -70,7 +72,7 @@ def test_python_of_the_guide_runs(tmp_path: Path) -> None:
 
 def test_readme_names_only_options_that_exist(genmed: Genmed) -> None:
     text = (ROOT / "README.md").read_text() + GUIDE.read_text()
-    commands = ("train", "resume", "verify", "list", "show", "env")
+    commands = ("train", "resume", "verify", "compare", "list", "show", "env")
     known = "".join(genmed(command, "--help", COLUMNS="200", TERM="dumb").out for command in commands)
     used = {option for line in re.findall(r"genmed [a-z]+ [^`\n]*", text) for option in re.findall(r"--[a-z-]+", line)}
     assert used

@@ -14,7 +14,7 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Report hardware, software and determinism settings as a run has them; for a run, then against now."""
-    from genmed.cli.output import print_json, print_line, print_table
+    from genmed.cli.output import print_json, print_line, print_table, show_truth, show_value
     from genmed.ground.interpreter import restart
     from genmed.workflows.configure import configure, interpreter_variables
     from genmed.workflows.identity import read_config
@@ -25,17 +25,28 @@ def command(
     restart(interpreter_variables(config))
     report = describe_environment(config, folder)
     if json:
-        print_json({key: value for key, value in report.items() if key != "where"})
+        shown = {key: value for key, value in report.items() if key != "where"}
+        if folder is not None:  # the reasons are words for people, and may change
+            shown["differences"] = [
+                {key: value for key, value in entry.items() if key != "why"} for entry in report["differences"]
+            ]
+        print_json(shown)
         return
     if folder is None:
         _print_report(report)
         return
     rows = [
-        [entry["field"], _show(entry["recorded"]), _show(entry["found"]), "yes" if entry["changes_bits"] else "no"]
+        [
+            entry["field"],
+            show_value(entry["recorded"]),
+            show_value(entry["found"]),
+            show_truth(entry["changes_bits"]),
+            entry["why"],
+        ]
         for entry in report["differences"]
     ]
     if rows:
-        print_table(["field", "recorded", "found", "can change bits"], rows)
+        print_table(["field", "recorded", "found", "can change bits", "why"], rows)
     else:
         print_line(f"the environment is as {folder.name} recorded it")
 
@@ -44,26 +55,17 @@ def _print_report(report: dict[str, Any]) -> None:
     """By section on a terminal, without what is absent; one line a field off it."""
     import sys
 
+    from genmed.cli.output import show_value
+
     sections = {name: value for name, value in report.items() if name not in ("schema", "where")}
     for section, content in sections.items():
         fields = content if isinstance(content, dict) else {"": content}
         fields = {name: value for name, value in fields.items() if name not in ("diff", "diff_truncated")}
         if not sys.stdout.isatty():
             for name, value in fields.items():
-                print(f"{section}.{name}".rstrip(".") + f"\t{_show(value)}")
+                print(f"{section}.{name}".rstrip(".") + f"\t{show_value(value)}")
             continue
         print(f"\n{section}")
         for name, value in fields.items():
             if value not in (None, [], {}):
-                print(f"  {name:<34}{_show(value)}")
-
-
-def _show(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_show(inner)}" for key, inner in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(_show, value)) or "-"
-    text = str(value)
-    return text[:19] if text.startswith("sha256:") else text
+                print(f"  {name:<34}{show_value(value)}")

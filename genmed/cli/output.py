@@ -52,3 +52,26 @@ STYLES = {
 def show_number(value: float | None, digits: int = 4) -> str:
     """'-' for what is undefined."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def show_difference(value: float | None) -> str:
+    """`0` for equal figures alone: a difference in the last digit is seen."""
+    return "-" if value is None else "0" if value == 0 else f"{value:+.2e}"
+
+
+def show_truth(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def show_value(value: Any) -> str:
+    """Any plain value on one line; of a digest the beginning."""
+    if value is None:
+        return "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {show_value(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(show_value, value)) or "-"
+    text = str(value)
+    if text.startswith("sha256:"):
+        return text[:19]
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -61,11 +61,11 @@ def command(
 
 
 def _print_report(report: "Report") -> None:
-    from genmed.cli.output import print_table, show_number
+    from genmed.cli.output import print_table, show_difference, show_number
     from genmed.cli.results import print_pairs
 
     rows = [
-        [m.name, show_number(m.recorded), show_number(m.found), _show_difference(m.difference)] for m in report.metrics
+        [m.name, show_number(m.recorded), show_number(m.found), show_difference(m.difference)] for m in report.metrics
     ]
     if rows and report.verdict != "not comparable":
         print_table(["metric", "recorded", "found", "difference"], rows, numbers=["recorded", "found", "difference"])
@@ -82,7 +82,3 @@ def _print_report(report: "Report") -> None:
     if report.bounds:
         pairs.append(("judged by", report.bounds.says))
     print_pairs([*pairs, ("verdict", report.headline)])
-
-
-def _show_difference(value: float | None) -> str:
-    return "-" if value is None else "0" if value == 0 else f"{value:+.2e}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,11 @@ from genmed.records.config.sources import layer_of_file, resolve
 from genmed.records.environment import compare_environments
 from genmed.records.run_folder import RunDocument, RunFolder
 from genmed.workflows.assemble import LoadedData, Session
+
+ImageRow = Mapping[str, str]
+"""An image by column of data-images.csv."""
+IMAGE_COLUMNS = ("patient", "site", "split", "labels", "decoded")
+"""What the data fingerprint is made of; other columns say how and where the files lie."""
 
 
 @dataclass(frozen=True)
@@ -105,28 +111,34 @@ def compare_data(folder: RunFolder, document: RunDocument, data: LoadedData) -> 
     """What differs between the recorded images and those here, by image. Raises RecordError for a damaged record."""
     if data.fingerprint == document.data_fingerprint:
         return []
-    recorded = read_images(folder)
-    records, classes = data.records, data.facts.classes
-    found: list[Mismatch] = []
-    for row, name in enumerate(records.ids):
-        now = {
-            "patient": records.patients[row],
-            "site": records.sites[row],
-            "split": data.split.sides[row],
-            "labels": "|".join(label for label, value in zip(classes, records.labels[row], strict=True) if value),
-            "decoded": data.images.digests.decoded[row],
-        }
-        then = recorded.pop(name, None)
+    found = compare_images(read_images(folder), _list_images(data))
+    return found or [Mismatch("data", "data", document.data_fingerprint, data.fingerprint, True)]
+
+
+def compare_images(recorded: Mapping[str, ImageRow], found: Mapping[str, ImageRow]) -> list[Mismatch]:
+    """What differs of which image; those that are gone come last. Both by the image's id."""
+    mismatches: list[Mismatch] = []
+    for name, now in found.items():
+        then = recorded.get(name)
         if then is None:
-            found.append(Mismatch("split", f"image {name}", None, "present", True))
+            mismatches.append(Mismatch("split", f"image {name}", None, "present", True))
             continue
-        for column, value in now.items():
-            if then[column] != value:
+        for column in IMAGE_COLUMNS:
+            if then[column] != now[column]:
                 what = "pixels" if column == "decoded" else column
                 part = "split" if column == "split" else "data"
-                found.append(Mismatch(part, f"{what} of {name}", then[column], value, True))
-    found += [Mismatch("split", f"image {name}", "present", None, True) for name in recorded]
-    return found or [Mismatch("data", "data", document.data_fingerprint, data.fingerprint, True)]
+                mismatches.append(Mismatch(part, f"{what} of {name}", then[column], now[column], True))
+    gone = [name for name in recorded if name not in found]
+    return mismatches + [Mismatch("split", f"image {name}", "present", None, True) for name in gone]
+
+
+def _list_images(data: LoadedData) -> dict[str, ImageRow]:
+    """Images here by id, as `read_images` gives those recorded."""
+    records, classes = data.records, data.facts.classes
+    labels = ["|".join(label for label, value in zip(classes, row, strict=True) if value) for row in records.labels]
+    columns = (records.patients, records.sites, data.split.sides, labels, data.images.digests.decoded)
+    rows = zip(*columns, strict=True)
+    return {name: dict(zip(IMAGE_COLUMNS, row, strict=True)) for name, row in zip(records.ids, rows, strict=True)}
 
 
 def _name_changes(recorded: dict[str, str], found: dict[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ def check_off(folder: RunFolder, document: RunDocument) -> list[Check]:
 
 
 def describe_environment(config: Config, folder: RunFolder | None) -> dict[str, Any]:
-    """The environment here and now, set as for a run of the config; for a run, with how it differs from the recorded.
+    """The environment here and now, set as for a run of the config; for a run, with how it differs from the recorded
+    and why each difference can or cannot change bits.
 
     This process was started with the config's variables.
     """
@@ -104,11 +106,7 @@ def describe_environment(config: Config, folder: RunFolder | None) -> dict[str, 
     found = capture_environment(document.device)
     code = digest_code(list_user_files(config))
     differences = compare_environments(recorded, {**found, "code": code}, document.device)
-    listed = [
-        {"field": d.field, "recorded": d.recorded, "found": d.found, "changes_bits": d.changes_bits}
-        for d in differences
-    ]
-    return {**found, "differences": listed}
+    return {**found, "differences": [asdict(entry) for entry in differences]}
 
 
 def _check_seed(folder: RunFolder, document: RunDocument) -> Check:

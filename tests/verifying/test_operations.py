@@ -172,7 +172,8 @@ from torch import nn
 
 def build(num_classes):
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
-    return nn.Sequential(nn.Conv2d(3, 16, 4, stride=4), nn.Flatten(2), Across(), layer, nn.Flatten(), nn.Linear(256, num_classes))
+    patches = nn.Sequential(nn.Conv2d(3, 16, 4, stride=4), nn.Flatten(2), Across())
+    return nn.Sequential(patches, layer, nn.Flatten(), nn.Linear(256, num_classes))
 
 
 class Across(nn.Module):

@@ -75,8 +75,8 @@ def _check_place(path: Path, document: RunDocument, trace: RecordedTrace) -> Non
         if value not in former[part]:
             raise RecordError(f"{path} belongs to another {part}: {value}, the run's is {former[part][0]}")
     checkpoint, start = describe_checkpoint(path), document.start
-    if start and progress.step == start.step:
-        fits = checkpoint.state == start.state
+    if start and progress.step <= start.step:  # the best state of the run before may be of an earlier epoch
+        fits = progress.step < start.step or checkpoint.state == start.state
     else:
         fits = trace.leads_to(progress.step, read_chain(path))
         fits = fits and state_of(trace.line(progress.step)) == checkpoint.state

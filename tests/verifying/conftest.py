@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import Genmed
-from tests.verifying.faults import SABOTAGED, Arguments
-
-OFTEN = ("--set", "checkpoints.keep_every_steps=4", "--set", "checkpoints.keep_every_epochs=1")
+from tests.verifying.faults import OFTEN, SABOTAGED, Arguments
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,15 @@ import numpy as np
 from PIL import Image
 
 Arguments = Callable[..., list[object]]
+OFTEN = ("--set", "checkpoints.keep_every_steps=4", "--set", "checkpoints.keep_every_epochs=1")
+"""States kept after steps 4, 7, 8, 12, 14, ..."""
 
 SABOTAGED = """
 import os
 import time
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 
 class Noise(nn.Module):
@@ -28,26 +31,14 @@ class Other(nn.Module):
         return x * 1.0001 if os.environ.get("GENMED_TEST_FAULT") == "other arithmetic" else x * 1.0
 
 
-def as_stored(tensor):
-    return tensor.detach().as_strided((tensor.numel(),), (1,))
-
-
-def flip(tensor, *places, bit=1):
-    for place in places:
-        as_stored(tensor).view(torch.int32)[place] ^= bit
-
-
-def put_fault(fault, model):
-    weight = model[0].weight
-    if fault == "bit":
-        flip(weight, int(os.environ["GENMED_TEST_PLACE"]))
-    elif fault == "two bits":
-        flip(weight, 3, 11)
-    elif fault == "swap":
-        flat = as_stored(weight)
-        flat[3], flat[11] = flat[11].clone(), flat[3].clone()
-    elif fault == "buffer":
-        flip(model[1].running_var, 2, bit=1 << 10)  # the lowest is rounded away in the next step
+def put_fault(fault, tensor, places):
+    flat = tensor.detach().as_strided((tensor.numel(),), (1,))
+    if fault == "swap":
+        first, second = places
+        flat[first], flat[second] = flat[second].clone(), flat[first].clone()
+    else:
+        for place in places:
+            flat.view(torch.int32)[place] ^= int(os.environ.get("GENMED_TEST_BIT", 1))
 
 
 def build(num_classes):
@@ -59,31 +50,36 @@ def build(num_classes):
         torch.set_num_threads(int(os.environ["GENMED_TEST_THREADS"]))
     if os.environ.get("GENMED_TEST_ISA"):
         os.environ["ONEDNN_MAX_CPU_ISA"] = os.environ["GENMED_TEST_ISA"]
-    passes = []
+    steps = []
 
-    def before_pass(module, inputs):
-        passes.extend([None] * module.training)
-        if module.training and len(passes) == int(os.environ.get("GENMED_TEST_STEP", -2)) + 1:  # the first is dry
-            put_fault(os.environ.get("GENMED_TEST_FAULT"), model)
+    def after_update(optimizer, arguments, keywords):
+        if optimizer.param_groups[0]["params"][0] is not model[0].weight:
+            return  # another model's, in this process
+        steps.append(None)
+        if len(steps) == int(os.environ.get("GENMED_TEST_STEP", -1)):
+            tensor = {**dict(model.named_parameters()), **dict(model.named_buffers())}[os.environ["GENMED_TEST_TENSOR"]]
+            places = [int(place) for place in os.environ["GENMED_TEST_PLACES"].split(",")]
+            put_fault(os.environ["GENMED_TEST_FAULT"], tensor, places)
 
-    model.register_forward_pre_hook(before_pass)
+    if "GENMED_TEST_STEP" in os.environ:
+        register_optimizer_step_post_hook(after_update)
     return model
 """
-"""A model's file. GENMED_TEST_FAULT at step GENMED_TEST_STEP of a process: bit (of weight GENMED_TEST_PLACE), two bits,
-swap, buffer; always: noise, other arithmetic. GENMED_TEST_THREADS and _ISA change what the process computes with behind
-genmed's back, as a library might."""
+"""A model's file. GENMED_TEST_FAULT at the end of step GENMED_TEST_STEP: the bits GENMED_TEST_BIT of GENMED_TEST_TENSOR
+flipped at GENMED_TEST_PLACES, or, for swap, two elements swapped. In each pass: noise, other arithmetic.
+GENMED_TEST_THREADS and _ISA change what the process computes with behind genmed's back, as a library might."""
 
 
-def change_pixel(data: Path, *images: str, keep_stamp: bool = False) -> None:
-    """One pixel of each, one grey level; keep_stamp: size and time of modification stay."""
+def change_pixel(data: Path, *images: str, place: tuple[int, int] = (5, 7), keep_stamp: bool = False) -> None:
+    """One pixel of each, one grey level; keep_stamp: size and time of modification stay, whatever level that takes."""
     for name in images:
         path = data / "images" / name
         status, original = path.stat(), path.read_bytes()
         with Image.open(path) as image:
             pixels = np.array(image)
-        before = int(pixels[5, 7])
+        before = int(pixels[place])
         for shade in [before ^ 1, *sorted(set(range(256)) - {before, before ^ 1})]:
-            pixels[5, 7] = shade
+            pixels[place] = shade
             Image.fromarray(pixels).save(path)
             if not keep_stamp or path.stat().st_size == status.st_size:
                 break

@@ -13,7 +13,7 @@ from genmed.engine.module_trace import ModuleTrace, read_modules
 from genmed.engine.operations import OUTSIDE, Operation, OperationLog, group_by_module
 from tests.harness import Genmed
 from tests.resuming.runs import assert_same_run
-from tests.verifying.faults import Arguments
+from tests.verifying.faults import OFTEN, Arguments
 
 
 class Block(nn.Module):
@@ -199,8 +199,7 @@ def test_trace_is_the_same_with_modules_and_without(
 
 def test_killed_run_has_the_modules_of_one_left_alone(recorded: Genmed, genmed: Genmed, tiny: Arguments) -> None:
     model = json.loads((recorded.run_folder() / "run.json").read_text())["model"]
-    often = ("--set", "checkpoints.keep_every_steps=4", "--set", "checkpoints.keep_every_epochs=1")
-    command = tiny("--model", model, "--trace-modules", *often)
+    command = tiny("--model", model, "--trace-modules", *OFTEN)
     process = genmed.start(*command)
     while not list(genmed.root.glob("runs/*/checkpoints/step-0000008*/manifest.json")):
         assert process.running

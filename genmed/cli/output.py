@@ -45,8 +45,19 @@ STYLES = {
     "interrupted": "yellow",
     "failed": "red",
     "identical": "green",
+    "consistent": "yellow",
     "diverged": "red",
+    "not comparable": "red",
 }
+
+
+def paint(word: str) -> str:
+    """A status or verdict in its colour, for a terminal; anything else as it is."""
+    if word not in STYLES or os.environ.get("NO_COLOR"):
+        return word
+    from rich.style import Style
+
+    return Style.parse(STYLES[word]).render(word)
 
 
 def show_number(value: float | None, digits: int = 4) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from genmed.cli.output import print_table, show_number
+from genmed.cli.output import paint, print_table, show_number
 
 
 def print_results(described: dict[str, Any]) -> None:
@@ -51,4 +51,4 @@ def print_pairs(pairs: list[tuple[str, str]]) -> None:
 
     width = max(len(name) for name, _ in pairs) + 2
     for name, value in pairs:
-        print(f"{name:<{width}}{value}" if sys.stdout.isatty() else f"{name}\t{value}")
+        print(f"{name:<{width}}{paint(value)}" if sys.stdout.isatty() else f"{name}\t{value}")

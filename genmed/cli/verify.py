@@ -67,17 +67,15 @@ def _print_report(report: "Report") -> None:
     rows = [
         [m.name, show_number(m.recorded), show_number(m.found), show_difference(m.difference)] for m in report.metrics
     ]
-    if rows and report.verdict != "not comparable":
+    if any(entry.found is not None for entry in report.metrics):
         print_table(["metric", "recorded", "found", "difference"], rows, numbers=["recorded", "found", "difference"])
-    if report.code_diff:
-        print(report.code_diff)
     pairs = [("run", report.run), ("steps compared", f"{report.steps_compared} of {report.steps_total}")]
     pairs += [("segment", entry.describe().removeprefix("segment ")) for entry in report.segments]
     if parted := report.first_divergence:
         pairs.append(("first difference", f"step {parted.step}, epoch {parted.epoch}: {parted.field}"))
     if report.localisation:
         pairs.append(("where", report.localisation.says))
-    pairs += [("not as recorded", entry.describe()) for entry in report.cause]
+    pairs += [("not as recorded", entry.describe()) for entry in report.cause if entry.part != "determinism"]
     pairs += [("problem", problem) for problem in report.problems]
     if report.bounds:
         pairs.append(("judged by", report.bounds.says))

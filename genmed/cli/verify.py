@@ -1,31 +1,61 @@
 """genmed verify"""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genmed.cli.options import DataRoot, Debug, Json, Root, RunReference, root_folder
+from genmed.cli.options import DataRoot, Debug, Json, Root, complete_run, root_folder
+from genmed.ground.errors import ConfigError, RequestError
 
 if TYPE_CHECKING:
     from genmed.workflows.verify import Report
 
 
 def command(
-    run: RunReference,
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|FILE.zip",
+            help="As of other commands: name, id, prefix, latest, latest~1; or a bundle that `genmed export` wrote.",
+            autocompletion=complete_run,
+            show_default=False,
+        ),
+    ],
     full: Annotated[bool, typer.Option("--full", help="Go on after the first difference.")] = False,
     data_root: DataRoot = None,
+    model_file: Annotated[
+        Path | None,
+        typer.Option(help="For a bundle: your copy of the file with the run's own model.", show_default=False),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="For a bundle: your copy of the file that the run began from.", show_default=False),
+    ] = None,
     root: Root = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Run a recorded configuration again, compare it step for step, give a verdict."""
-    from genmed.ground.errors import RequestError
+    from genmed.cli.output import print_json
+
+    if run.endswith(".zip") or Path(run).is_file():
+        report = _verify_bundle(Path(run), root_folder(root), full, data_root, model_file, weights)
+    elif model_file or weights:
+        raise ConfigError(f"--model-file and --weights go with a bundle, and {run} is a run", "leave them out")
+    else:
+        report = _verify_run(run, root_folder(root), full, data_root)
+    print_json(report.to_json()) if json else _print_report(report)
+    raise typer.Exit(report.exit_code)
+
+
+def _verify_run(run: str, root: Path, full: bool, data_root: Path | None) -> "Report":
     from genmed.ground.interpreter import restart
     from genmed.workflows.configure import interpreter_variables
     from genmed.workflows.identity import read_config
     from genmed.workflows.overview import find_run
 
-    folder = find_run(run, root_folder(root))
+    folder = find_run(run, root)
     try:
         config = read_config(folder, folder.read())
     except RequestError:
@@ -33,14 +63,28 @@ def command(
     if config:
         restart(interpreter_variables(config))
 
-    from genmed.cli.output import print_json
     from genmed.cli.screen import open_screen
     from genmed.workflows.verify import verify
 
     with open_screen() as screen:
-        report = verify(folder, root_folder(root), screen, full=full, data_root=data_root)
-    print_json(report.to_json()) if json else _print_report(report)
-    raise typer.Exit(report.exit_code)
+        return verify(folder, root, screen, full=full, data_root=data_root)
+
+
+def _verify_bundle(
+    bundle: Path, root: Path, full: bool, data_root: Path | None, model_file: Path | None, weights: Path | None
+) -> "Report":
+    from genmed.ground.interpreter import restart
+    from genmed.workflows.bundle import opened, read_bundled_config, trusted_config
+    from genmed.workflows.configure import interpreter_variables
+
+    config = trusted_config(read_bundled_config(bundle), data_root, model_file, weights)
+    restart(interpreter_variables(config))  # by then nothing is left unpacked: it does not come back
+
+    from genmed.cli.screen import open_screen
+    from genmed.workflows.verify import verify
+
+    with opened(bundle) as folder, open_screen() as screen:
+        return verify(folder, root, screen, full=full, config=config, keep=False)
 
 
 def _print_report(report: "Report") -> None:

@@ -22,6 +22,7 @@ from genmed.engine.trace import (
     make_line,
 )
 from genmed.ground.errors import ConfigError, DataError, Interrupted, RecordError, RunError
+from genmed.records.config import Config
 from genmed.records.run_folder import RunDocument, RunFolder, now
 from genmed.workflows.assemble import Session, assemble
 from genmed.workflows.claim import refuse_running
@@ -135,33 +136,47 @@ class _Watcher:
 
 
 def verify(
-    folder: RunFolder, root: Path, reporter: Reporter, *, full: bool = False, data_root: Path | None = None
+    folder: RunFolder,
+    root: Path,
+    reporter: Reporter,
+    *,
+    full: bool = False,
+    data_root: Path | None = None,
+    config: Config | None = None,
+    keep: bool = True,
 ) -> Report:
     """Runs the recorded config again in a scratch folder and compares; writes only a verification record.
 
-    full: go on after the first difference. data_root: where the data lie now, if not where they lay. Raises
-    Interrupted; RequestError where the run is still running.
+    full: go on after the first difference. data_root: where the data lie now, if not where they lay. config: what to
+    run instead of config.yaml, where that is a stranger's. keep: whether the record is written. Raises Interrupted;
+    RequestError where the run is still running.
     """
+    report = _judge(folder, root, reporter, full, data_root, config)
+    return _keep(folder, root, reporter, report) if keep else report
+
+
+def _judge(
+    folder: RunFolder, root: Path, reporter: Reporter, full: bool, data_root: Path | None, config: Config | None
+) -> Report:
     document = folder.read()
     refuse_running(folder, document, root)
     if damage := find_damage(folder, document):
-        return _keep(folder, root, reporter, _refuse(document, damage))
+        return _refuse(document, damage)
     trace = check_trace(folder, document)
     if not trace.lines:
-        return _keep(folder, root, reporter, _refuse(document, [f"{folder.trace_path} has no step to compare"]))
+        return _refuse(document, [f"{folder.trace_path} has no step to compare"])
     try:
-        session = assemble(read_config(folder, document, data_root), reporter, trust_stamps=False)
+        session = assemble(config or read_config(folder, document, data_root), reporter, trust_stamps=False)
         changed = compare_data(folder, document, session.data)
         causes = compare_session(folder, document, session) + _list_accepted(document)
     except (RecordError, DataError, ConfigError) as error:
-        return _keep(folder, root, reporter, _refuse(document, [error.message]))
+        return _refuse(document, [error.message])
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         problem = f"the data are not those of the run: {changed[0].what}{more}"
-        return _keep(folder, root, reporter, _refuse(document, [problem], changed[:100]))
+        return _refuse(document, [problem], changed[:100])
     elsewhere = any(entry.changes_bits for entry in causes)
-    report = _run_again(folder, session, document, trace, causes, full or elsewhere, reporter)
-    return _keep(folder, root, reporter, report)
+    return _run_again(folder, session, document, trace, causes, full or elsewhere, reporter)
 
 
 def _list_accepted(document: RunDocument) -> list[Mismatch]:

@@ -77,7 +77,11 @@ def _verify_bundle(
     from genmed.workflows.bundle import opened, read_bundled_config, trusted_config
     from genmed.workflows.configure import interpreter_variables
 
-    config = trusted_config(read_bundled_config(bundle), data_root, model_file, weights)
+    recorded = read_bundled_config(bundle)
+    try:
+        config = trusted_config(recorded, data_root, model_file, weights)
+    except ConfigError as error:
+        raise ConfigError(f"{bundle}: {error.message}", error.hint) from None
     restart(interpreter_variables(config))  # by then nothing is left unpacked: it does not come back
 
     from genmed.cli.screen import open_screen

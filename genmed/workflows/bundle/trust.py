@@ -34,7 +34,7 @@ def trusted_config(
     values = {key: value if affects_bits(key) else defaults[key] for key, value in recorded.items()}
     for key, limit in LIMITS.items():
         if values[key] is not None and values[key] > limit:
-            raise ConfigError(f"the bundle's {key} is {values[key]}, more than the {limit} that is accepted")
+            raise ConfigError(f"{key} is {values[key]}, more than the {limit} that is accepted of a bundle")
     values["data.root"] = _place_data(config, data_root)
     values["model.name"] = _place_model(config.model.name, model_file)
     values["model.weights"] = _place_weights(config.model.weights, weights)
@@ -48,7 +48,7 @@ def _place_data(config: Config, data_root: Path | None) -> str:
     dataset = find_dataset(config.data.dataset)
     if data_root is None and not dataset.built_in:
         raise ConfigError(
-            f"the bundle is of a run on {dataset.name}: say where your copy of the data lies",
+            f"the run is on {dataset.name}: say where your copy of the data lies",
             f"name its folder with --data-root; needed: {dataset.needs}",
         )
     return str(data_root.absolute()) if data_root else ""
@@ -57,12 +57,12 @@ def _place_data(config: Config, data_root: Path | None) -> str:
 def _place_model(recorded: str, model_file: Path | None) -> str:
     if not is_user_model(recorded):
         if model_file:
-            raise ConfigError(f"the bundle's model is {recorded}, which needs no file", "leave out --model-file")
+            raise ConfigError(f"the run's model is {recorded}, which needs no file", "leave out --model-file")
         return recorded
     file, _, function = recorded.rpartition(":")
     name = Path(file).name
     if not function.isidentifier():
-        raise ConfigError(f"the bundle's model is {recorded!a}, which is no file.py:function")
+        raise ConfigError(f"the run's model is {recorded!a}, which is no file.py:function")
     if model_file is None:
         raise ConfigError(
             f"the run's model is {name}:{function}, and code of a bundle is never executed",
@@ -76,7 +76,7 @@ def _place_model(recorded: str, model_file: Path | None) -> str:
 def _place_weights(recorded: str, weights: Path | None) -> str:
     if recorded in ("random", "torchvision"):
         if weights:
-            raise ConfigError(f"the bundle's weights are {recorded}, which need no file", "leave out --weights")
+            raise ConfigError(f"the run's weights are {recorded}, which need no file", "leave out --weights")
         return recorded
     name = Path(recorded).name
     if weights is None:

@@ -18,6 +18,7 @@ HEADINGS = [
     "DataLoader reproducibility",
     "Experiment tracking",
     "Resume",
+    "Bundles",
     "Checklist",
     "Known non-deterministic operations",
     "Environment logging",
@@ -70,7 +71,7 @@ def test_python_of_the_guide_runs(tmp_path: Path) -> None:
 
 def test_readme_names_only_options_that_exist(genmed: Genmed) -> None:
     text = (ROOT / "README.md").read_text() + GUIDE.read_text()
-    commands = ("train", "resume", "verify", "list", "show", "env")
+    commands = ("train", "resume", "verify", "export", "list", "show", "env")
     known = "".join(genmed(command, "--help", COLUMNS="200", TERM="dumb").out for command in commands)
     used = {option for line in re.findall(r"genmed [a-z]+ [^`\n]*", text) for option in re.findall(r"--[a-z-]+", line)}
     assert used

@@ -242,7 +242,7 @@ def no_bundle_json(good: bytes, files: Files) -> bytes:
     return pack(dict(files))
 
 
-@CASES.case("bundle.json describes 'run.json' wrongly")
+@CASES.case("bundle.json describes '.*environment.json' wrongly")
 def description_of_another_type(good: bytes, files: Files) -> bytes:
     return put_together(files, bundle=describe(files, files={name: {"bytes": True, "sha256": ""} for name in files}))
 

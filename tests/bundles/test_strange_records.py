@@ -31,7 +31,7 @@ CASES = Cases()
 # What the files say: every seal and digest is right
 
 
-@CASES.case("it cannot be read: RecursionError")
+@CASES.case("run.json cannot be read: RecursionError")
 def json_that_nests_without_end(good: bytes, files: Files) -> bytes:
     return replaced(
         files,
@@ -116,12 +116,12 @@ def device_that_is_unknown(good: bytes, files: Files) -> bytes:
     return edited("run.json", lambda document: document.update(device="tpu"))(good, files)
 
 
-@CASES.case("it cannot be read: AttributeError")
+@CASES.case("environment.json cannot be read: AttributeError")
 def environment_without_its_structure(good: bytes, files: Files) -> bytes:
     return edited("environment.json", lambda document: document.update(code=[1, 2]))(good, files)
 
 
-@CASES.case("it cannot be read: KeyError: 'images'")
+@CASES.case("data.json cannot be read: KeyError: 'images'")
 def data_json_without_images(good: bytes, files: Files) -> bytes:
     return edited("data.json", lambda document: document.pop("images"))(good, files)
 
@@ -145,11 +145,11 @@ CASES["table with a cell too few"] = (
 )
 CASES["table with an endless cell"] = (
     with_images(lambda content: content + b'"' + random.Random(1).randbytes(150_000).hex().encode()),
-    "field larger than field limit",
+    "data-images.csv cannot be read: Error: field larger than field limit",
 )
 CASES["table that is no text"] = (
     with_images(lambda content: content + b"\xff"),
-    "it cannot be read: UnicodeDecodeError",
+    "data-images.csv cannot be read: UnicodeDecodeError",
 )
 
 
@@ -158,7 +158,7 @@ def edited_trace(good: bytes, files: Files) -> bytes:
     return replaced(files, "trace.jsonl", lambda content: content.replace(b'"epoch":1', b'"epoch":2', 2))
 
 
-@CASES.case("it cannot be read: AttributeError")
+@CASES.case("trace.jsonl cannot be read: AttributeError")
 def trace_whose_start_is_a_list(good: bytes, files: Files) -> bytes:
     return replaced(
         files, "trace.jsonl", lambda content: content.replace(b'{"schema":1', b'{"schema":1,"start":[1]', 1)
@@ -170,7 +170,7 @@ def trace_of_another_run(good: bytes, files: Files) -> bytes:
     return replaced(files, "trace.jsonl", lambda content: content.splitlines(keepends=True)[0])
 
 
-@CASES.case("it cannot be read: RecursionError")
+@CASES.case("trace.jsonl cannot be read: RecursionError")
 def trace_that_nests_without_end(good: bytes, files: Files) -> bytes:
     return replaced(
         files,
@@ -217,9 +217,9 @@ CASES["pickle called safetensors"] = (
 )
 CASES["state.json of other types"] = (
     with_state(state=b'{"progress": [], "trace": 1}'),
-    "it cannot be read: AttributeError",
+    "epoch-0004-end cannot be read: AttributeError",
 )
-CASES["state.json that is a list"] = (with_state(state=b"[]"), "it cannot be read: TypeError")
+CASES["state.json that is a list"] = (with_state(state=b"[]"), "state.json is damaged: list indices")
 
 
 @CASES.case("step-0000028-epoch-0004-end is of step 27, epoch 4")
@@ -240,7 +240,7 @@ CASES["manifest that names a file elsewhere"] = (
 )
 CASES["manifest without a schema"] = (
     edited(f"{CHECKPOINT}/manifest.json", lambda document: document.pop("schema")),
-    "it cannot be read: KeyError: 'schema'",
+    "epoch-0004-end cannot be read: KeyError: 'schema'",
 )
 
 

@@ -7,7 +7,6 @@ then what the files say (`record`). Whatever is wrong is a RecordError of one li
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
 import shutil
@@ -24,10 +23,8 @@ from genmed.ground.sealed import read_sealed
 from genmed.records.config import Config
 from genmed.records.run_folder import RunFolder
 from genmed.workflows.bundle import layout
-from genmed.workflows.bundle.record import read_bundled, read_config_safely, read_whole_record
+from genmed.workflows.bundle.record import UNREADABLE, read_bundled, read_config_safely, read_whole_record
 
-UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError, csv.Error)
-"""What code that reads a record may raise where a stranger wrote it."""
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 LEFT_FREE = 64 << 20
 """Room in bytes that stays free on the disk."""

@@ -6,6 +6,7 @@ import csv
 import math
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,16 @@ from genmed.workflows.bundle.layout import MIB
 from genmed.workflows.identity import read_config
 from genmed.workflows.integrity import check_data, check_trace, find_code_damage
 
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError, csv.Error)
+"""What code that reads a record may raise where a stranger wrote it."""
 DEEPEST = 16
 """Levels of a JSON document."""
 MOST_VALUES = 20_000
 """In one JSON document."""
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """What moves a terminal's cursor or turns the direction of writing."""
-NEVER_SHOWN = ("note", "tags", "error", "git.diff", "where.")
+NEVER_SHOWN = {"run.json": ("note", "tags", "error"), "environment.json": ("git.diff",)}
+"""Texts that may hold anything: a verification neither compares nor prints them."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 COLUMNS = ["id", "patient", "site", "split", "labels", "file", "decoded", "prepared"]
 PROCESS: dict[str, tuple[type, ...]] = {"host": (str,), "boot_id": (str, type(None)), "pid": (int,)}
@@ -45,25 +49,48 @@ PARTS = ("model", "optimizer")
 OPTIMIZER = {"step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"}
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Names the file where reading it fails in a way that only a stranger's file can bring about."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise RecordError(f"{path} cannot be read: {type(error).__name__}: {str(error)[:200]}") from error
+
+
 def read_whole_record(folder: RunFolder) -> None:
-    """Raises RecordError, or what reading something of another type happens to raise."""
+    """Raises RecordError."""
     document = read_bundled(folder)
     check_record(folder, document)
-    _check_code(folder)
+    with _reading(folder.code_path):
+        _check_code(folder)
     for path in sorted(folder.checkpoints_path.glob("*")):
-        _check_checkpoint(path)
+        with _reading(path):
+            _check_checkpoint(path)
     steps = [read_progress(path).step for path in list_checkpoints(folder.checkpoints_path)]
     if document.start and document.start.step not in steps:
         raise RecordError(f"it lacks the checkpoint of step {document.start.step}, from which the run began")
 
 
 def check_record(folder: RunFolder, document: RunDocument) -> None:
-    """All but code and checkpoints, also for a run that is to be bundled. Raises as `read_whole_record` does."""
+    """All but code and checkpoints, also for a run that is to be bundled. Raises RecordError."""
     read_config_safely(folder, document)
-    _check_environment(folder, document)
-    _check_documents(folder.data_path)
-    check_data(folder, document)
-    _check_images(folder)
+    with _reading(folder.environment_path):
+        _check_environment(folder, document)
+    with _reading(folder.images_path):
+        _check_images(folder)
+    with _reading(folder.data_path):
+        _check_documents(folder.data_path)
+        check_data(folder, document)
+    with _reading(folder.trace_path):
+        _check_trace(folder, document)
+    if folder.metrics_path.exists():
+        with _reading(folder.metrics_path):
+            _check_text(folder.metrics_path)
+            folder.read_metrics()
+
+
+def _check_trace(folder: RunFolder, document: RunDocument) -> None:
     _check_text(folder.trace_path)
     trace = check_trace(folder, document)
     if not trace.lines:
@@ -74,15 +101,14 @@ def check_record(folder: RunFolder, document: RunDocument) -> None:
         )
     if not isinstance(trace.header.get("initial"), str):
         raise RecordError(f"{folder.trace_path} names no initial state")
-    if folder.metrics_path.exists():
-        _check_text(folder.metrics_path)
-        folder.read_metrics()
 
 
 def read_bundled(folder: RunFolder) -> RunDocument:
-    """run.json. Raises as `read_whole_record` does."""
-    _check_documents(folder.document_path)
-    document, path = folder.read(), folder.document_path
+    """run.json. Raises RecordError."""
+    path = folder.document_path
+    with _reading(path):
+        _check_documents(path)
+    document = folder.read()
     if document.status == "running":
         raise RecordError(f"{path} says that the run is running: it was not made by `genmed export`")
     if not NAME.fullmatch(document.name):
@@ -98,8 +124,13 @@ def read_bundled(folder: RunFolder) -> RunDocument:
 
 
 def read_config_safely(folder: RunFolder, document: RunDocument) -> Config:
-    """config.yaml, without aliases, which can unfold a line into gigabytes. Raises as `read_whole_record` does."""
-    path = folder.config_path
+    """config.yaml, without aliases, which can unfold a line into gigabytes. Raises RecordError, ConfigError."""
+    with _reading(folder.config_path):
+        _check_yaml(folder.config_path)
+        return read_config(folder, document)
+
+
+def _check_yaml(path: Path) -> None:
     depth = 0
     try:
         for token in yaml.scan(path.read_text(encoding="utf-8"), yaml.SafeLoader):
@@ -115,7 +146,6 @@ def read_config_safely(folder: RunFolder, document: RunDocument) -> Config:
                 raise RecordError(f"{path} nests more than {DEEPEST} levels deep")
     except yaml.YAMLError as error:
         raise RecordError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    return read_config(folder, document)
 
 
 def _check_text(path: Path) -> None:
@@ -130,12 +160,13 @@ def _check_documents(path: Path) -> dict[str, Any]:
     document = read_sealed(path)
     if not isinstance(document, dict):
         raise RecordError(f"{path} holds no document")
+    anything = NEVER_SHOWN.get(path.name, ())
     for number, (place, value) in enumerate(_walk(document, path)):
         if number > MOST_VALUES:
             raise RecordError(f"{path} holds more than {MOST_VALUES} values")
         if isinstance(value, float) and not math.isfinite(value):
             raise RecordError(f"{path}: {place} is {value}")
-        if isinstance(value, str) and not place.startswith(NEVER_SHOWN) and (found := CONTROL.search(value)):
+        if isinstance(value, str) and place not in anything and (found := CONTROL.search(value)):
             raise RecordError(f"{path}: {place!a} holds the control character {found[0]!a}")
     return document
 

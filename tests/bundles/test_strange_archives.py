@@ -1,10 +1,13 @@
 """Bundles whose archive, names, sizes or digests are wrong: refused before anything in them is read."""
 
+import io
 import random
 import zipfile
 
 import pytest
 
+from genmed.ground.archive import Archive, ArchiveWriter
+from genmed.ground.errors import RecordError
 from tests.bundles.conftest import Lab
 from tests.bundles.making import (
     BUNDLE,
@@ -262,3 +265,21 @@ def test_the_bundle_that_they_are_made_from_is_verified(lab: Lab, good: bytes, f
         err, code, out = lab.verify(content)
         assert code == 0, err
         assert out.endswith("verdict\tidentical\n")
+
+
+def test_archive_as_it_is_written_beyond_two_gigabytes_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The long forms of sizes and places, which zipfile takes above a limit that is set to 100 bytes here."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 100)
+    contents = {"small": b"1", "stored.safetensors": bytes(range(256)) * 9, "packed": bytes(50_000)}
+    file = io.BytesIO()
+    writer = ArchiveWriter(file)
+    for name, content in contents.items():
+        writer.add(name, iter([content]), len(content), deflate=name == "packed")
+    writer.close()
+    assert b"PK\x06\x06" in file.getvalue()
+    archive = Archive(file, 3)
+    assert {entry.name: b"".join(archive.read(entry)) for entry in archive.entries} == contents
+    place = file.getvalue().index(b"PK\x06\x06")
+    for at in (place + 24, place + 40, place + 48):  # count, length and place of the directory
+        with pytest.raises(RecordError, match="contradicts itself"):
+            Archive(io.BytesIO(poke(file.getvalue(), at, "B", file.getvalue()[at] ^ 1)), 3)

@@ -217,9 +217,9 @@ CASES["pickle called safetensors"] = (
 )
 CASES["state.json of other types"] = (
     with_state(state=b'{"progress": [], "trace": 1}'),
-    "epoch-0004-end cannot be read: AttributeError",
+    "epoch-0004-end cannot be read: TypeError",
 )
-CASES["state.json that is a list"] = (with_state(state=b"[]"), "state.json is damaged: list indices")
+CASES["state.json that is a list"] = (with_state(state=b"[]"), "epoch-0004-end cannot be read: TypeError")
 
 
 @CASES.case("step-0000028-epoch-0004-end is of step 27, epoch 4")
@@ -229,9 +229,16 @@ def state_of_another_step(good: bytes, files: Files) -> bytes:
     return with_state(state=json.dumps(state).encode())(good, files)
 
 
-@CASES.case("'evil/hook' is no state of an optimizer")
+@CASES.case("state.json: progress.best_epoch is of another type")
+def position_that_is_a_list(good: bytes, files: Files) -> bytes:
+    state = json.loads(files[f"{CHECKPOINT}/state.json"])
+    state["progress"]["best_epoch"] = [1]
+    return with_state(state=json.dumps(state).encode())(good, files)
+
+
+@CASES.case("'9.weight/hook' is no state of an optimizer")
 def tensors_that_no_optimizer_has(good: bytes, files: Files) -> bytes:
-    return with_state(optimizer=save({"evil/hook": np.zeros(3)}))(good, files)
+    return with_state(optimizer=save({"9.weight/hook": np.zeros((14, 16))}))(good, files)
 
 
 CASES["manifest that names a file elsewhere"] = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from genmed.engine.checkpoint import (
     read_chain,
     read_progress,
 )
+from genmed.engine.progress import Progress
 from genmed.ground.errors import RecordError
 from genmed.ground.sealed import read_sealed
 from genmed.records.config import Config
@@ -238,6 +240,7 @@ def _check_checkpoint(folder: Path) -> None:
         raise RecordError(f"{folder / MANIFEST} does not name the files that are there")
     if broken := check_checkpoint(folder):
         raise RecordError(broken[0])
+    _check_state(folder / "state.json")
     checkpoint, progress = describe_checkpoint(folder), read_progress(folder)
     name = f"step-{progress.step:07d}-epoch-{progress.epoch:04d}{END if progress.epoch_over else ''}"
     if name != folder.name or not isinstance(checkpoint.state, str):
@@ -248,6 +251,21 @@ def _check_checkpoint(folder: Path) -> None:
         parameter, _, key = name.rpartition("/")
         if key not in OPTIMIZER or shape not in ([], [1], shapes["model"].get(parameter)):
             raise RecordError(f"{folder}: {name[:80]!a} is no state of an optimizer")
+
+
+def _check_state(path: Path) -> None:
+    """state.json has no seal, and a verification that begins from it takes its numbers as they are."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    list(_walk(document, path))
+    for name, value in Progress().to_json().items():
+        found = document["progress"][name]
+        if type(found) is not type(value) and not (name == "best_value" and isinstance(found, str)):
+            raise RecordError(f"{path}: progress.{name} is of another type")
+    identity, scaler = document["identity"], document["scaler"]
+    if not all(isinstance(value, str | None) for value in identity.values()):
+        raise RecordError(f"{path}: identity holds what is no fingerprint")
+    if not all(type(value) in (int, float) for value in scaler.values()):
+        raise RecordError(f"{path}: scaler holds what is no number")
 
 
 def _read_shapes(path: Path) -> dict[str, list[int]]:

@@ -10,6 +10,7 @@ import torchvision  # noqa: F401
 
 import genmed.cli.app
 import genmed.engine.dry_step
+import genmed.workflows.bundle
 import genmed.workflows.extend
 import genmed.workflows.resume
 import genmed.workflows.train

@@ -72,7 +72,7 @@ def test_python_of_the_guide_runs(tmp_path: Path) -> None:
 
 def test_readme_names_only_options_that_exist(genmed: Genmed) -> None:
     text = (ROOT / "README.md").read_text() + GUIDE.read_text()
-    commands = ("train", "resume", "verify", "compare", "list", "show", "env")
+    commands = ("train", "resume", "verify", "compare", "export", "list", "show", "env")
     known = "".join(genmed(command, "--help", COLUMNS="200", TERM="dumb").out for command in commands)
     used = {option for line in re.findall(r"genmed [a-z]+ [^`\n]*", text) for option in re.findall(r"--[a-z-]+", line)}
     assert used

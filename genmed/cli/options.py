@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 
-def _complete_run(incomplete: str) -> list[str]:
+def complete_run(incomplete: str) -> list[str]:
     from genmed.records.registry import open_registry
 
     registry = open_registry(root_folder(None), create=False)
@@ -20,7 +20,7 @@ RunReference = Annotated[
     typer.Argument(
         metavar="RUN",
         help="Name, id, any unique prefix of either, latest, or latest~1.",
-        autocompletion=_complete_run,
+        autocompletion=complete_run,
         show_default=False,
     ),
 ]

@@ -1,47 +1,89 @@
 """genmed verify"""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genmed.cli.options import DataRoot, Debug, Json, Root, RunReference, root_folder
+from genmed.cli.options import DataRoot, Debug, Json, Root, complete_run, root_folder
+from genmed.ground.errors import ConfigError, RequestError
 
 if TYPE_CHECKING:
+    from genmed.workflows.verification.options import Options
     from genmed.workflows.verification.report import Report
 
 
 def command(
-    run: RunReference,
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|FILE.zip",
+            help="As of other commands: name, id, prefix, latest, latest~1; or a bundle that `genmed export` wrote.",
+            autocompletion=complete_run,
+            show_default=False,
+        ),
+    ],
     full: Annotated[bool, typer.Option("--full", help="Go on after the first difference.")] = False,
     segments: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Audit: N random stretches between checkpoints.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Audit: N random stretches between checkpoints.", show_default=False),
     ] = None,
     segment: Annotated[
-        list[int] | None, typer.Option(metavar="K", help="Audit: this stretch, from 1; repeatable.")
+        list[int] | None,
+        typer.Option(metavar="K", help="Audit: this stretch, from 1; repeatable.", show_default=False),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that verify stretches in parallel.")] = 1,
     tolerance: Annotated[
         float | None,
-        typer.Option(min=0, metavar="X", help="Elsewhere: metrics this near are consistent, if bits differ."),
+        typer.Option(
+            min=0,
+            metavar="X",
+            help="Where code or environment differ: so near to the recorded metrics is consistent.",
+            show_default=False,
+        ),
     ] = None,
     accept_consistent: Annotated[
         bool, typer.Option("--accept-consistent", help="Exit code 0 for the verdict consistent, too.")
     ] = False,
     data_root: DataRoot = None,
+    model_file: Annotated[
+        Path | None,
+        typer.Option(help="For a bundle: your copy of the file with the run's own model.", show_default=False),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="For a bundle: your copy of the file that the run began from.", show_default=False),
+    ] = None,
     root: Root = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Run a recorded configuration again, compare it step for step, give a verdict."""
-    from genmed.ground.errors import RequestError
+    if segments is not None and segment:
+        raise RequestError("--segments and --segment exclude each other", "choose how many, or which")
+    is_bundle = run.endswith(".zip") or Path(run).is_file()
+    if not is_bundle and (model_file or weights):
+        raise ConfigError(f"--model-file and --weights go with a bundle, and {run} is a run", "leave them out")
+
+    from genmed.cli.output import print_json
+    from genmed.workflows.verification.options import Options
+
+    options, place = Options(full, segments, tuple(segment or ()), jobs, tolerance), root_folder(root)
+    if is_bundle:
+        report = _verify_bundle(Path(run), place, options, data_root, model_file, weights)
+    else:
+        report = _verify_run(run, place, options, data_root)
+    print_json(report.to_json()) if json else _print_report(report)
+    raise typer.Exit(report.exit_code(accept_consistent))
+
+
+def _verify_run(run: str, root: Path, options: "Options", data_root: Path | None) -> "Report":
     from genmed.ground.interpreter import restart
     from genmed.workflows.configure import interpreter_variables
     from genmed.workflows.identity import read_config
     from genmed.workflows.overview import find_run
 
-    if segments is not None and segment:
-        raise RequestError("--segments and --segment exclude each other", "choose how many, or which")
-    folder = find_run(run, root_folder(root))
+    folder = find_run(run, root)
     try:
         config = read_config(folder, folder.read())
     except RequestError:
@@ -49,15 +91,37 @@ def command(
     if config:
         restart(interpreter_variables(config))
 
-    from genmed.cli.output import print_json
     from genmed.cli.screen import open_screen
-    from genmed.workflows.verify import Options, verify
+    from genmed.workflows.verify import verify
 
-    options = Options(full, segments, segment or (), jobs, tolerance)
     with open_screen() as screen:
-        report = verify(folder, root_folder(root), screen, options, data_root=data_root)
-    print_json(report.to_json()) if json else _print_report(report)
-    raise typer.Exit(report.exit_code(accept_consistent))
+        return verify(folder, root, screen, options, data_root=data_root)
+
+
+def _verify_bundle(
+    bundle: Path,
+    root: Path,
+    options: "Options",
+    data_root: Path | None,
+    model_file: Path | None,
+    weights: Path | None,
+) -> "Report":
+    from genmed.ground.interpreter import restart
+    from genmed.workflows.bundle import opened, read_bundled_config, trusted_config
+    from genmed.workflows.configure import interpreter_variables
+
+    recorded = read_bundled_config(bundle)
+    try:
+        config = trusted_config(recorded, data_root, model_file, weights)
+    except ConfigError as error:
+        raise ConfigError(f"{bundle}: {error.message}", error.hint) from None
+    restart(interpreter_variables(config))  # by then nothing is left unpacked: it does not come back
+
+    from genmed.cli.screen import open_screen
+    from genmed.workflows.verify import verify
+
+    with opened(bundle) as folder, open_screen() as screen:
+        return verify(folder, root, screen, options, config=config, keep=False)
 
 
 def _print_report(report: "Report") -> None:
@@ -69,6 +133,8 @@ def _print_report(report: "Report") -> None:
     ]
     if any(entry.found is not None for entry in report.metrics):
         print_table(["metric", "recorded", "found", "difference"], rows, numbers=["recorded", "found", "difference"])
+    if report.code_diff:
+        print(report.code_diff)
     pairs = [("run", report.run), ("steps compared", f"{report.steps_compared} of {report.steps_total}")]
     pairs += [("segment", entry.describe().removeprefix("segment ")) for entry in report.segments]
     if parted := report.first_divergence:

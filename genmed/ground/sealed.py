@@ -19,8 +19,13 @@ LINE = ',"seal":"{}"}}\n'
 
 def write_sealed(path: Path, document: Mapping[str, Any]) -> None:
     """Writes an indented document, whole or not at all, sealed by its last key."""
+    write_text(path, seal_document(document))
+
+
+def seal_document(document: Mapping[str, Any]) -> str:
+    """The text that `write_sealed` writes."""
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, _seal(text.removesuffix("\n}"), DOCUMENT))
+    return _seal(text.removesuffix("\n}"), DOCUMENT)
 
 
 def read_sealed(path: Path) -> dict[str, Any]:

@@ -111,12 +111,14 @@ class RunFolder:
         self.environment_path = path / "environment.json"
         self.data_path = path / "data.json"
         self.images_path = path / "data-images.csv"
+        self.code_path = path / "code"
         self.log_path = path / "train.log"
         self.trace_path = path / "trace.jsonl"
         self.modules_path = path / "modules.jsonl"
         self.metrics_path = path / "metrics.csv"
         self.predictions_path = path / "predictions.csv"
         self.checkpoints_path = path / "checkpoints"
+        self.bundle_path = path / "bundle.json"
         self.verifications_path = path / "verifications.jsonl"
 
     @property

@@ -11,11 +11,13 @@ from genmed.ground.files import write_bytes
 from genmed.records.run_folder import AcceptedChange, RunDocument, RunFolder, now
 from genmed.workflows.assemble import Session, write_data
 from genmed.workflows.identity import Mismatch, compare_code, compare_data, compare_session
-from genmed.workflows.train import write_environment
+from genmed.workflows.train import write_code, write_environment
 
 Part = Literal["code", "environment", "data"]
 ACCEPTABLE: tuple[Part, ...] = get_args(Part)
 MOST_KEPT = 100
+UNTIL = "-until-step-"
+"""In the name of a record that another took the place of."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,16 @@ def replace_records(folder: RunFolder, session: Session, changes: Sequence[Chang
     parts = {change.what for change in changes}
     paths = [folder.environment_path] if parts & {"code", "environment"} else []
     paths += [folder.data_path, folder.images_path] if "data" in parts else []
+    if "code" in parts and folder.code_path.is_dir():
+        paths += sorted(path for path in folder.code_path.glob("*.py") if UNTIL not in path.name)
     for path in paths:
-        until = path.with_name(f"{path.stem}-until-step-{step:07d}{path.suffix}")
+        until = path.with_name(f"{path.stem}{UNTIL}{step:07d}{path.suffix}")
         if path.is_file() and not until.exists():
             write_bytes(until, path.read_bytes())
     if parts:
         folder.update(code_digest=session.code["digest"], data_fingerprint=session.data.fingerprint)
     if parts & {"code", "environment"}:
+        write_code(folder, session)
         write_environment(folder, session)
     if "data" in parts:
         write_data(folder, session)

@@ -18,7 +18,9 @@ from genmed.engine.checkpoint import (
 )
 from genmed.engine.trace import RecordedTrace, read_trace, state_of, trace_digest
 from genmed.ground.errors import ConfigError, RecordError
+from genmed.ground.fingerprints import digest_file
 from genmed.ground.sealed import read_sealed
+from genmed.records.environment.code import is_user_file
 from genmed.records.run_folder import RunDocument, RunFolder
 from genmed.workflows.identity import list_former, read_config, read_images
 
@@ -35,8 +37,8 @@ def find_damage(folder: RunFolder, document: RunDocument) -> list[str]:
             return None
 
     attempt(lambda: read_config(folder, document))
-    attempt(lambda: read_sealed(folder.environment_path))
-    attempt(lambda: _check_data(folder, document))
+    attempt(lambda: damage.extend(find_code_damage(folder)))
+    attempt(lambda: check_data(folder, document))
     attempt(folder.read_verifications)
     attempt(folder.read_metrics)
     trace = attempt(lambda: check_trace(folder, document))
@@ -46,8 +48,20 @@ def find_damage(folder: RunFolder, document: RunDocument) -> list[str]:
         damage += broken
         if trace and not broken:
             attempt(partial(_check_place, path, document, trace))
-    if document.checkpoint_step and not checkpoints:
+    if document.checkpoint_step and not checkpoints and not folder.bundle_path.is_file():  # they may be left out there
         damage.append(f"{folder.checkpoints_path} is empty")
+    return damage
+
+
+def find_code_damage(folder: RunFolder) -> list[str]:
+    """Which copies of the user's files are missing or not those of environment.json. Raises RecordError."""
+    damage = []
+    for name, digest in read_sealed(folder.environment_path)["code"]["files"].items():
+        path = folder.code_path / name
+        if is_user_file(name) and not path.is_file():
+            damage.append(f"{path} is missing")
+        elif is_user_file(name) and digest_file(path) != digest:
+            damage.append(f"{path} was edited: it fails its digest in {folder.environment_path.name}")
     return damage
 
 
@@ -84,7 +98,7 @@ def _check_place(path: Path, document: RunDocument, trace: RecordedTrace) -> Non
         raise RecordError(f"{path} is not the state to which the trace comes at step {progress.step}")
 
 
-def _check_data(folder: RunFolder, document: RunDocument) -> None:
+def check_data(folder: RunFolder, document: RunDocument) -> None:
     read_images(folder)
     if read_sealed(folder.data_path)["fingerprint"] != document.data_fingerprint:
         raise RecordError(f"{folder.data_path} was edited: its fingerprint is not that of {folder.document_path.name}")

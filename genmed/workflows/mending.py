@@ -7,13 +7,15 @@ from pathlib import Path
 from genmed.engine.checkpoint import check_checkpoint, list_checkpoints
 from genmed.ground.errors import GenmedError, RecordError
 from genmed.ground.files import write_bytes
-from genmed.ground.sealed import read_sealed
+from genmed.ground.sealed import read_sealed, write_sealed
 from genmed.records.registry import open_registry
 from genmed.records.run_folder import AcceptedChange, RunDocument, RunFolder
 from genmed.workflows.assemble import Session, write_data
 from genmed.workflows.claim import alone_with
 from genmed.workflows.identity import read_images
+from genmed.workflows.integrity import find_code_damage
 from genmed.workflows.reporting import Reporter
+from genmed.workflows.train import write_code
 
 
 def mend_document(folder: RunFolder, root: Path) -> list[str]:
@@ -50,6 +52,19 @@ def mend_data_record(folder: RunFolder, document: RunDocument, session: Session,
     if problem:
         write_data(folder, session)
         reporter.message(f"{problem}; the data are those of the run, so it is written anew")
+
+
+def mend_code_record(folder: RunFolder, session: Session, reporter: Reporter) -> None:
+    """Writes the copies of the user's files anew where they are damaged; the code here is that of the run by now.
+
+    environment.json may be behind them: an acceptance was broken off, or it was taken from an older checkpoint.
+    """
+    recorded = read_sealed(folder.environment_path)
+    if recorded["code"] != session.code:
+        write_sealed(folder.environment_path, {**recorded, "code": session.code})
+    if damage := find_code_damage(folder):
+        write_code(folder, session)
+        reporter.message(f"{'; '.join(damage)}; the code is that of the run, so it is written anew")
 
 
 def _is_damaged(path: Path) -> str:

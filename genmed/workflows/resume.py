@@ -18,7 +18,7 @@ from genmed.workflows.claim import claimed
 from genmed.workflows.execute import execute
 from genmed.workflows.identity import read_config
 from genmed.workflows.index import Index, open_for_writing, record_of
-from genmed.workflows.mending import mend_data_record
+from genmed.workflows.mending import mend_code_record, mend_data_record
 from genmed.workflows.reporting import Reporter
 from genmed.workflows.train import open_store
 
@@ -57,6 +57,7 @@ def resume(
         registry = open_for_writing(root)
     note_accepted(folder, changes, progress.step)
     replace_records(folder, session, changes, progress.step)
+    mend_code_record(folder, session, reporter)
     replace = any(entry.step >= progress.step for entry in folder.read().accepted)
     restore_metrics(folder, checkpoint, progress)
     done = count_epochs(progress)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from genmed.engine.trace import Divergence
 from genmed.ground.errors import ConfigError, DataError, Interrupted, RecordError
+from genmed.records.config import Config
 from genmed.records.run_folder import RunDocument, RunFolder, now
 from genmed.workflows.assemble import assemble
 from genmed.workflows.claim import refuse_running
@@ -17,7 +18,9 @@ from genmed.workflows.index import Index, open_for_writing, verification_row
 from genmed.workflows.integrity import check_trace, find_damage
 from genmed.workflows.recording import StopSignal
 from genmed.workflows.reporting import Reporter
+from genmed.workflows.verification.code_diff import diff_code
 from genmed.workflows.verification.localise import localise
+from genmed.workflows.verification.options import Options
 from genmed.workflows.verification.parallel import Assignment, run_beside
 from genmed.workflows.verification.report import (
     Bounds,
@@ -34,22 +37,6 @@ from genmed.workflows.verification.verdict import judge, order_by_likelihood
 MOST_IMAGES = 100
 
 
-@dataclass(frozen=True)
-class Options:
-    """How a run is verified."""
-
-    full: bool = False
-    """Go on after the first difference."""
-    segments: int | None = None
-    """So many at random, not the whole run."""
-    segment: Sequence[int] = ()
-    """These, by their numbers from 1."""
-    jobs: int = 1
-    """Processes that compute segments beside each other."""
-    tolerance: float | None = None
-    """How far metrics may lie from the recorded ones, elsewhere; None: as far as other seeds of the config do."""
-
-
 def verify(
     folder: RunFolder,
     root: Path,
@@ -57,16 +44,20 @@ def verify(
     options: Options = Options(),
     *,
     data_root: Path | None = None,
+    config: Config | None = None,
+    keep: bool = True,
 ) -> Report:
     """Runs the recorded config again in a scratch folder and compares; writes only a verification record.
 
-    data_root: where the data lie now, if not where they lay. Raises Interrupted; RequestError where the run is still
-    running, or has no such segment.
+    data_root: where the data lie now, if not where they lay. config: what to run instead of config.yaml, where that is
+    a stranger's. keep: whether the record is written. Raises Interrupted; RequestError where the run is still running,
+    or has no such segment.
     """
     document = folder.read()
     refuse_running(folder, document, root)
-    report = _verify(folder, root, document, reporter, options, data_root)
-    _keep(folder, root, reporter, report)
+    report = _verify(folder, root, document, reporter, options, data_root, config)
+    if keep:
+        _keep(folder, root, reporter, report)
     return report
 
 
@@ -77,16 +68,17 @@ def _verify(
     reporter: Reporter,
     options: Options,
     data_root: Path | None,
+    config: Config | None,
 ) -> Report:
     if damage := find_damage(folder, document):
         return _refuse(document, damage)
     trace = check_trace(folder, document)
     if not trace.lines:
         return _refuse(document, [f"{folder.trace_path} has no step to compare"])
-    stretches = list_stretches(folder, document, trace)
-    chosen = choose(stretches, options.segments, options.segment)
     try:
-        session = assemble(read_config(folder, document, data_root), reporter, trust_stamps=False)
+        stretches = list_stretches(folder, document, trace)
+        chosen = choose(stretches, options.segments, options.segment)
+        session = assemble(config or read_config(folder, document, data_root), reporter, trust_stamps=False)
         changed = compare_data(folder, document, session.data)
         causes = order_by_likelihood(compare_session(folder, document, session) + _list_accepted(document))
     except (RecordError, DataError, ConfigError) as error:
@@ -115,6 +107,7 @@ def _verify(
         cause=_name_unrepeatable(located) + causes,
         metrics=_compare_metrics(document, found),
         localisation=located,
+        code_diff=diff_code(folder, session),
         segments=[_describe_segment(entry) for entry in found] if apart else (),
         segments_total=len(stretches) if apart else 0,
     )

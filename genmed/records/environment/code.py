@@ -32,6 +32,11 @@ def digest_code(user_files: Sequence[Path] = (), package: Path = PACKAGE) -> dic
     return {"digest": digest_json(files), "files": files}
 
 
+def is_user_file(name: str) -> bool:
+    """Whether a name of `digest_code` is that of a file which the user brought."""
+    return "/" not in name
+
+
 def _list_sources(package: Path) -> list[Path]:
     """Files that Python would import; editors leave lock files and copies whose names begin with a dot."""
     return [

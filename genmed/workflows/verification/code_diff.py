@@ -16,7 +16,7 @@ MOST_LINES = 400
 
 
 def diff_code(folder: RunFolder, session: Session) -> str:
-    """The user's files against the run's copies; of genmed's own the names, and git's recorded diff against the present.
+    """The user's files against the run's copies; of genmed's own the names, and git's diff then against that of now.
 
     Empty where nothing changed. Raises RecordError.
     """

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from genmed.engine.checkpoint import Checkpoint, describe_checkpoint, list_checkpoints, read_progress
 from genmed.engine.trace import RecordedTrace
-from genmed.ground.errors import RequestError
+from genmed.ground.errors import RecordError, RequestError
 from genmed.records.run_folder import RunDocument, RunFolder
 
 
@@ -34,8 +34,13 @@ class Stretch:
 
 
 def list_stretches(folder: RunFolder, document: RunDocument, trace: RecordedTrace) -> list[Stretch]:
-    """All, in order; together they are the whole trace. The checkpoints were found to be whole and of this trace."""
+    """All, in order; together they are the whole trace. The checkpoints were found to be whole and of this trace.
+
+    Raises RecordError where a run that continues another has not kept the state from which it began.
+    """
     kept = {checkpoint.step: checkpoint for checkpoint in list_kept(folder)}  # of two of one step, the epoch's end
+    if trace.start and trace.start not in kept:
+        raise RecordError(f"{folder.checkpoints_path} has no checkpoint of step {trace.start}, where the run began")
     steps = sorted(step for step in kept if trace.start < step < trace.last)
     points = [trace.start, *steps, trace.last]
     return [

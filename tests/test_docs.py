@@ -10,6 +10,7 @@ from tests.harness import TINY_MODEL, Genmed
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "REPRODUCIBILITY.md"
+GUIDES = (GUIDE, ROOT / "docs" / "VERIFICATION.md")
 HEADINGS = [
     "Quick start",
     "Seed system",
@@ -38,9 +39,9 @@ def test_guide_has_its_headings_in_order() -> None:
     assert re.findall(r"^## (.*)$", GUIDE.read_text(), re.MULTILINE) == HEADINGS
 
 
-def test_commands_of_the_guide_run_one_after_the_other(genmed: Genmed) -> None:
-    commands = [line for block in read_blocks(GUIDE, "bash") for line in block.splitlines()]
-    assert len(commands) > 10
+def test_commands_of_the_guides_run_one_after_the_other(genmed: Genmed) -> None:
+    commands = [line for guide in GUIDES for block in read_blocks(guide, "bash") for line in block.splitlines()]
+    assert len(commands) > 20
     del genmed.environ["GENMED_ROOT"]
     digests = {}
     for command in commands:
@@ -54,7 +55,10 @@ def test_commands_of_the_guide_run_one_after_the_other(genmed: Genmed) -> None:
         if match := re.search(r"^trace\t(.*)$", result.out, re.MULTILINE):
             digests[command] = match[1]
         if "verify" in command:
-            assert result.out.endswith("verdict\tidentical\n")
+            audit = re.search(r"--segments? (\d)", command)
+            checked = {"--segment": "1", "--segments": audit[1]}[audit[0].split()[0]] if audit else ""
+            verdict = f"{checked} of 3 segments identical" if checked else "identical"
+            assert result.out.endswith(f"verdict\t{verdict}\n"), command
         if "compare" in command:
             assert "traces\tidentical: all 3 steps are equal\n" in result.out
     assert digests["genmed train --seed 42 --num-workers 0"] == digests["genmed train --seed 42 --num-workers 2"]
@@ -71,7 +75,7 @@ def test_python_of_the_guide_runs(tmp_path: Path) -> None:
 
 
 def test_readme_names_only_options_that_exist(genmed: Genmed) -> None:
-    text = (ROOT / "README.md").read_text() + GUIDE.read_text()
+    text = "".join(path.read_text() for path in (ROOT / "README.md", *GUIDES))
     commands = ("train", "resume", "verify", "compare", "export", "list", "show", "env")
     known = "".join(genmed(command, "--help", COLUMNS="200", TERM="dumb").out for command in commands)
     used = {option for line in re.findall(r"genmed [a-z]+ [^`\n]*", text) for option in re.findall(r"--[a-z-]+", line)}

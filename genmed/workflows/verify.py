@@ -35,13 +35,14 @@ from genmed.workflows.verification.stretches import Stretch, choose, join, list_
 from genmed.workflows.verification.verdict import judge, order_by_likelihood
 
 MOST_IMAGES = 100
+PLAIN = Options()
 
 
 def verify(
     folder: RunFolder,
     root: Path,
     reporter: Reporter,
-    options: Options = Options(),
+    options: Options = PLAIN,
     *,
     data_root: Path | None = None,
     config: Config | None = None,

@@ -6,7 +6,9 @@ import random
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 
+from genmed.engine.module_trace import ModuleTrace
 from genmed.engine.task import Task
 from genmed.records.config import Config
 
@@ -31,15 +33,16 @@ class Stepper:
         self.count = 0
         set_training_mode(self.session.learner.model, config.model, len(task.classes))
 
-    def step(self, task: Task | None = None) -> float:
-        """Seconds of one step, as `task` says or as the config."""
+    def step(self, task: Task | None = None, modules: ModuleTrace | None = None) -> float:
+        """Seconds of one step, as `task` says or as the config; with digests of modules if they have a place to go."""
         from genmed.engine.step import run_step
 
         self.count += 1
         batch = self._batches[self.count % len(self._batches)]
         number = self.count % self.task.total_steps + 1
         start = time.perf_counter()
-        run_step(self.session.learner, task or self.task, batch, self._draws, number, 1)
+        with modules.watch(self.session.learner, number) if modules else nullcontext():
+            run_step(self.session.learner, task or self.task, batch, self._draws, number, 1)
         return time.perf_counter() - start
 
 

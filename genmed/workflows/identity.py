@@ -88,6 +88,15 @@ def compare_session(folder: RunFolder, document: RunDocument, session: Session) 
     return found
 
 
+def compare_weights(document: RunDocument, session: Session) -> list[Mismatch]:
+    """Whether the file that the run began from is another."""
+    then, now = document.weights or {}, session.weights or {}
+    if then.get("digest") == now.get("digest"):
+        return []
+    why = "the first step begins from them"
+    return [Mismatch("code", "initial weights", then.get("digest"), now.get("digest"), True, why)]
+
+
 def compare_code(document: RunDocument, session: Session, files: dict[str, str]) -> list[Mismatch]:
     """files: the recorded digests by name, to say which changed; empty if unknown."""
     if session.code["digest"] == document.code_digest:

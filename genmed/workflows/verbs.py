@@ -47,12 +47,25 @@ def resume(
     return _run("resume", run, *options, *(f"--accept={part}" for part in accept), root=root)
 
 
-def verify(run: str, *, root: Path | str = ".", full: bool = False) -> dict[str, Any]:
+def verify(
+    run: str,
+    *,
+    root: Path | str = ".",
+    full: bool = False,
+    segments: int | None = None,
+    jobs: int = 1,
+    tolerance: float | None = None,
+    data_root: Path | str | None = None,
+) -> dict[str, Any]:
     """Runs a recorded run again and gives the verdict, with the keys of `genmed verify --json`.
 
-    full: go on after the first difference. Raises GenmedError's children; a difference is a verdict, not an error.
+    run: as for `resume`, or a bundle. full: go on after the first difference. segments: so many at random, not the
+    whole run. jobs: processes beside each other. tolerance: how near to the recorded ones metrics are consistent.
+    data_root: where the data lie now. Raises GenmedError's children; a difference is a verdict, not an error.
     """
-    return _run("verify", run, *(["--full"] if full else []), root=root)
+    given = {"--segments": segments, "--jobs": jobs, "--tolerance": tolerance, "--data-root": data_root}
+    options = [f"{name}={value}" for name, value in given.items() if value is not None]
+    return _run("verify", run, *(["--full"] if full else []), *options, root=root)
 
 
 def _run(*arguments: str, root: Path | str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from genmed.records.config import Config
 from genmed.records.run_folder import RunDocument, RunFolder, now
 from genmed.workflows.assemble import assemble
 from genmed.workflows.claim import refuse_running
-from genmed.workflows.identity import Mismatch, compare_data, compare_session, read_config
+from genmed.workflows.identity import Mismatch, compare_data, compare_session, compare_weights, read_config
 from genmed.workflows.index import Index, open_for_writing, verification_row
 from genmed.workflows.integrity import check_trace, find_damage
 from genmed.workflows.recording import StopSignal
@@ -81,7 +81,8 @@ def _verify(
         chosen = choose(stretches, options.segments, options.segment)
         session = assemble(config or read_config(folder, document, data_root), reporter, trust_stamps=False)
         changed = compare_data(folder, document, session.data)
-        causes = order_by_likelihood(compare_session(folder, document, session) + _list_accepted(document))
+        causes = compare_weights(document, session) + compare_session(folder, document, session)
+        causes = order_by_likelihood(causes + _list_accepted(document))
     except (RecordError, DataError, ConfigError) as error:
         return _refuse(document, [error.message])
     if changed:

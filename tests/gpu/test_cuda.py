@@ -10,6 +10,7 @@ import torch
 from genmed.ground.fingerprints import fingerprint_tensors, mix_on_device
 from tests.harness import Genmed
 from tests.resuming.runs import FRAGILE
+from tests.verifying.faults import NOISY_BACKWARD
 
 Arguments = Callable[..., list[object]]
 
@@ -57,3 +58,20 @@ def test_adaptive_pooling_is_refused_on_cuda_before_the_first_epoch(genmed: Genm
     assert result.code == 2
     assert "_adaptive_avg_pool2d_backward" in result.json["error"]["message"]
     assert not (genmed.root / "runs").exists()
+
+
+def test_run_on_cuda_verifies_identical_in_one_piece_and_in_segments(genmed: Genmed, tiny: Arguments) -> None:
+    trained = genmed(*tiny("--device", "cuda", "--trace-modules", "--set", "checkpoints.keep_every_steps=10"))
+    assert trained.code == 0, trained.err
+    for options in ((), ("--jobs", 2)):
+        result = genmed("verify", "latest", "--json", *options)
+        assert (result.code, result.json["verdict"]) == (0, "identical"), result.json
+
+
+def test_noise_in_a_backward_pass_on_cuda_is_put_to_its_module(genmed: Genmed, tiny: Arguments, tmp_path: Path) -> None:
+    (tmp_path / "noisy.py").write_text(NOISY_BACKWARD)
+    trained = genmed(*tiny("--device", "cuda", "--model", f"{tmp_path / 'noisy.py'}:build", "--epochs", 1))
+    assert trained.code == 0, trained.err
+    report = genmed("verify", "latest", "--json").json
+    assert (report["verdict"], report["first_divergence"]["module"]) == ("diverged", "2")
+    assert (report["localisation"]["phase"], report["localisation"]["kind"]) == ("backward", "Noise")

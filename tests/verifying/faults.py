@@ -70,6 +70,34 @@ flipped at GENMED_TEST_PLACES, or, for swap, two elements swapped. In each pass:
 GENMED_TEST_THREADS and _ISA change what the process computes with behind genmed's back, as a library might."""
 
 
+NOISY_BACKWARD = """
+import time
+import torch
+from torch import nn
+
+
+class Twist(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * (1 + time.time_ns() % 1_000_003 * 1e-6)
+
+
+class Noise(nn.Module):
+    def forward(self, x):
+        return Twist.apply(x)
+
+
+def build(num_classes):
+    last = nn.Linear(8, num_classes)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), Noise(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), last)
+"""
+"""A model whose gradient reads the clock, and whose loss does not."""
+
+
 def change_pixel(data: Path, *images: str, place: tuple[int, int] = (5, 7), keep_stamp: bool = False) -> None:
     """One pixel of each, one grey level; keep_stamp: size and time of modification stay, whatever level that takes."""
     for name in images:

@@ -11,7 +11,7 @@ import pytest
 from genmed.engine.checkpoint import list_checkpoints
 from genmed.ground.fingerprints import digest_file
 from tests.harness import Genmed, edit_document, forge_trace
-from tests.verifying.faults import Arguments, change_label, change_pixel
+from tests.verifying.faults import NOISY_BACKWARD, Arguments, change_label, change_pixel
 
 STEPS = 28
 
@@ -155,6 +155,34 @@ def test_layer_that_reads_the_clock_is_the_first_differing_module(finished: Genm
     located = result.json["localisation"]
     assert (located["kind"], located["phase"], located["operation"]) == ("Noise", "forward", "aten::mul")
     assert located["repeats"] is False
+
+
+def test_backward_pass_that_reads_the_clock_is_put_to_its_module(
+    genmed: Genmed, tiny: Arguments, tmp_path: Path
+) -> None:
+    (tmp_path / "noisy.py").write_text(NOISY_BACKWARD)
+    assert genmed(*tiny("--model", f"{tmp_path / 'noisy.py'}:build", "--epochs", 1)).code == 0
+    report = genmed("verify", "latest", "--json").json
+    found, located = report["first_divergence"], report["localisation"]
+    assert (found["step"], found["field"], found["module"]) == (1, "grad", "2")
+    assert (located["kind"], located["phase"], located["operation"]) == ("Noise", "backward", "aten::mul")
+
+
+def test_another_file_of_initial_weights_is_the_first_cause(
+    finished: Genmed, genmed: Genmed, tiny: Arguments, tmp_path: Path
+) -> None:
+    run = finished.run_folder()
+    model = json.loads((run / "run.json").read_text())["model"]
+    weights = tmp_path / "start.safetensors"
+    states = [path / "model.safetensors" for path in list_checkpoints(run / "checkpoints")]
+    shutil.copyfile(states[0], weights)
+    assert genmed(*tiny("--model", model, "--weights", weights, "--epochs", 1)).code == 0
+    assert genmed("verify", "latest", "--json").json["verdict"] == "identical"
+    shutil.copyfile(states[1], weights)
+    result = genmed("verify", "latest", "--json")
+    assert (result.code, result.json["first_divergence"]["field"]) == (1, "initial")
+    cause = {"what": "initial weights", "recorded": digest_file(states[0]), "found": digest_file(states[1])}
+    assert result.json["cause"] == [{**cause, "changes_bits": True}]
 
 
 def test_arithmetic_that_is_another_each_time_the_same_is_put_to_its_module_by_the_recorded_digests(

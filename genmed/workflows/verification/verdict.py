@@ -10,6 +10,7 @@ from genmed.workflows.verification.report import Bounds, MetricComparison, Verdi
 
 # Of what can change bits, what was most often the cause comes first; the first pattern that matches counts.
 LIKELIHOOD = (
+    "initial weights",
     "code*",
     "threads.*",
     "cpu.*_in_effect",

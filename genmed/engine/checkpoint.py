@@ -230,6 +230,11 @@ def describe_checkpoint(folder: Path) -> Checkpoint:
     """Raises RecordError that names what is broken."""
     if broken := check_checkpoint(folder):
         raise RecordError("; ".join(broken))
+    return describe_whole(folder)
+
+
+def describe_whole(folder: Path) -> Checkpoint:
+    """Likewise of one that was found to be whole, without digesting its files once more."""
     progress = read_progress(folder)
     state = read_sealed(folder / MANIFEST)["state"]
     return Checkpoint(folder, progress.epoch, progress.step, state, _digest(folder))

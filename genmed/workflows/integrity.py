@@ -9,7 +9,7 @@ from typing import Any
 
 from genmed.engine.checkpoint import (
     check_checkpoint,
-    describe_checkpoint,
+    describe_whole,
     list_checkpoints,
     name_checkpoint,
     read_chain,
@@ -88,7 +88,7 @@ def _check_place(path: Path, document: RunDocument, trace: RecordedTrace) -> Non
     for part, value in identity.items():
         if value not in former[part]:
             raise RecordError(f"{path} belongs to another {part}: {value}, the run's is {former[part][0]}")
-    checkpoint, start = describe_checkpoint(path), document.start
+    checkpoint, start = describe_whole(path), document.start
     if start and progress.step <= start.step:  # the best state of the run before may be of an earlier epoch
         fits = progress.step < start.step or checkpoint.state == start.state
     else:

@@ -77,7 +77,8 @@ def _verify(
     if not trace.lines:
         return _refuse(document, [f"{folder.trace_path} has no step to compare"])
     try:
-        stretches = list_stretches(folder, document, trace)
+        kept = list_kept(folder)
+        stretches = list_stretches(trace, kept)
         chosen = choose(stretches, options.segments, options.segment)
         session = assemble(config or read_config(folder, document, data_root), reporter, trust_stamps=False)
         changed = compare_data(folder, document, session.data)
@@ -95,9 +96,12 @@ def _verify(
     elsewhere = any(entry.changes_bits for entry in causes)
     with tempfile.TemporaryDirectory(prefix="genmed-verify-") as scratch:
         stop, place = StopSignal(), Path(scratch)
-        rerun = Rerun(session, document, trace, list_kept(folder), reporter, stop, place, options.full or elsewhere)
+        rerun = Rerun(session, document, trace, kept, reporter, stop, place, options.full or elsewhere)
         with stop.heard():
-            found = _compute(rerun, folder, chosen if apart else [join(stretches)], options)
+            try:
+                found = _compute(rerun, folder, chosen if apart else [join(stretches)], options)
+            except RecordError as error:  # a state that is whole and yet does not restore
+                return _refuse(document, [error.message])
             divergence = _find_first(found)
             located = _localise(rerun, divergence, folder) if divergence else None
     report = Report(

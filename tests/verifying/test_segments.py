@@ -13,7 +13,7 @@ import pytest
 
 from genmed.engine.trace import read_trace
 from genmed.records.run_folder import RunFolder
-from genmed.workflows.verification.stretches import list_stretches
+from genmed.workflows.verification.stretches import list_kept, list_stretches
 from tests.harness import Genmed, forge_trace, own_environment
 
 POINTS = [0, 4, 7, 8, 12, 14, 16, 20, 21, 24, 28]
@@ -22,7 +22,7 @@ SEGMENTS = len(POINTS) - 1
 
 def test_stretches_lie_between_the_kept_states_and_make_up_the_trace(recorded: Genmed) -> None:
     folder = RunFolder(recorded.run_folder())
-    found = list_stretches(folder, folder.read(), read_trace(folder.trace_path))
+    found = list_stretches(read_trace(folder.trace_path), list_kept(folder))
     assert [(entry.after, entry.last) for entry in found] == list(pairwise(POINTS))
     assert [entry.number for entry in found] == list(range(1, SEGMENTS + 1))
     assert [entry.is_last for entry in found] == [False] * (SEGMENTS - 1) + [True]

@@ -9,11 +9,12 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 from genmed.engine.trace import read_trace
-from genmed.ground.errors import Interrupted
+from genmed.ground.errors import Interrupted, RunError
 from genmed.records.config import Config
 from genmed.records.run_folder import RunFolder
 from genmed.workflows.recording import StopSignal
@@ -53,8 +54,12 @@ def run_beside(assignment: Assignment, stretches: Sequence[Stretch], jobs: int, 
                 raise Interrupted(str(stop.name))
             for future in done:
                 yield future.result()
+    except BrokenProcessPool:
+        raise RunError(
+            "a process that verified a segment was killed", "with fewer --jobs it takes less memory"
+        ) from None
     finally:
-        for process in list((executor._processes or {}).values()):  # a step may take minutes, and nobody waits for it
+        for process in multiprocessing.active_children():  # a step may take minutes, and nobody waits for it
             process.terminate()
         executor.shutdown(wait=True, cancel_futures=True)
 

@@ -126,41 +126,56 @@ class Rerun:
     def run(self, stretch: Stretch) -> Found:
         """Raises Interrupted where a signal asked to stop, RecordError where the state does not fit the model."""
         task = self.session.task
-        comparison = _Comparison(self.recorded, stretch, self.full)
-        metrics: dict[str, float | None] = {}
         scratch = self.scratch / f"segment-{stretch.number}"
         scratch.mkdir()
         learner, progress = self.begin_at(stretch.begin)
-        initial = fingerprint_learner(learner, progress)
-        if stretch.number == 1 and initial != self.recorded.header["initial"]:
+        comparison = _Comparison(self.recorded, stretch, self.full)
+        if stretch.number == 1 and fingerprint_learner(learner, progress) != self.recorded.header["initial"]:
             comparison.divergence = Divergence(self.recorded.start, progress.epoch, "initial")
         best = find_end_of_epoch(self.kept, progress.best_epoch)
         if best and best.step <= stretch.after:  # the final metrics may be of this one
             shutil.copytree(best.folder, scratch / best.folder.name)
-        trains_on = stretch.is_last and self.document.status == "completed"
-        expected = {} if self.document.accepted else read_expected(self.kept, stretch)
-        watcher = _Watcher(comparison, progress, expected, self.reporter, self.stop, task.total_epochs, trains_on)
+        watcher = _Watcher(
+            comparison,
+            progress,
+            {} if self.document.accepted else read_expected(self.kept, stretch),
+            self.reporter,
+            self.stop,
+            task.total_epochs,
+            trains_on=stretch.is_last and self.document.status == "completed",
+        )
         store = CheckpointStore(scratch, self.session.identity)
         training = Training(task, learner, progress, make_loader(task), comparison, store, watcher)
-        self.reporter.begin_steps(stretch.after, stretch.last, task.config.training.batch_size)
-        try:
-            if self.full or not comparison.divergence:
-                with store:
-                    training.run()
-                metrics = merge_metrics(evaluate_selected(training))
-                self._compare_end(comparison, progress, metrics)
-        except _EnoughError:
-            pass
-        except Interrupted:
-            raise
-        except RunError as error:  # as the run itself ended, or else fewer steps than recorded were compared
-            self.reporter.message(error.message)
-        finally:
-            self.reporter.end_steps()
+        metrics = self._train(training, comparison)
         found = Found(stretch, comparison.compared, comparison.divergence, metrics)
         if found.identical:
             shutil.rmtree(scratch)
         return found
+
+    def _train(self, training: Training, comparison: _Comparison) -> dict[str, float | None]:
+        """Until enough is known. The final metrics where it went on to the end of the training, else none."""
+        if comparison.divergence and not self.full:
+            return {}
+        stretch, batch_size = comparison.stretch, training.task.config.training.batch_size
+        self.reporter.begin_steps(stretch.after, stretch.last, batch_size)
+        try:
+            with training.store:
+                training.run()
+            metrics = merge_metrics(evaluate_selected(training))
+        except _EnoughError:
+            return {}
+        except Interrupted:
+            raise
+        except RunError as error:  # as the run itself ended, or else fewer steps than recorded were compared
+            self.reporter.message(error.message)
+            return {}
+        finally:
+            self.reporter.end_steps()
+        # One that ended before the recorded one, by early stopping, or has other final metrics, differs.
+        if comparison.compared < stretch.steps or metrics != self.document.metrics:
+            progress = training.progress
+            comparison.divergence = comparison.divergence or Divergence(progress.step, progress.epoch, "metrics")
+        return metrics
 
     def begin_at(self, checkpoint: Checkpoint | None) -> tuple[Learner, Progress]:
         """A learner that has computed nothing, in the state of a checkpoint or the initial one. Raises RecordError."""
@@ -169,10 +184,3 @@ class Rerun:
             return learner, Progress()
         identity, former = self.session.identity, list_former(self.document)
         return learner, restore_checkpoint(checkpoint, learner, identity, former)
-
-    def _compare_end(self, comparison: _Comparison, progress: Progress, metrics: Mapping[str, float | None]) -> None:
-        """A training that ended before the recorded one, by early stopping, or has other final metrics, differs."""
-        if comparison.divergence is None and (
-            comparison.compared < comparison.stretch.steps or dict(metrics) != dict(self.document.metrics)
-        ):
-            comparison.divergence = Divergence(progress.step, progress.epoch, "metrics")

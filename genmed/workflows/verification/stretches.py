@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from genmed.engine.checkpoint import Checkpoint, describe_checkpoint, list_checkpoints, read_progress
+from genmed.engine.checkpoint import Checkpoint, describe_whole, list_checkpoints, read_progress
 from genmed.engine.trace import RecordedTrace
 from genmed.ground.errors import RecordError, RequestError
-from genmed.records.run_folder import RunDocument, RunFolder
+from genmed.records.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,18 @@ class Stretch:
         return self.last - self.after
 
 
-def list_stretches(folder: RunFolder, document: RunDocument, trace: RecordedTrace) -> list[Stretch]:
-    """All, in order; together they are the whole trace. The checkpoints were found to be whole and of this trace.
+def list_stretches(trace: RecordedTrace, kept: Sequence[Checkpoint]) -> list[Stretch]:
+    """All, in order; together they are the whole trace. kept: oldest first, found to be whole and of this trace.
 
     Raises RecordError where a run that continues another has not kept the state from which it began.
     """
-    kept = {checkpoint.step: checkpoint for checkpoint in list_kept(folder)}  # of two of one step, the epoch's end
-    if trace.start and trace.start not in kept:
-        raise RecordError(f"{folder.checkpoints_path} has no checkpoint of step {trace.start}, where the run began")
-    steps = sorted(step for step in kept if trace.start < step < trace.last)
+    by_step = {checkpoint.step: checkpoint for checkpoint in kept}  # of two of one step, the epoch's end
+    if trace.start and trace.start not in by_step:
+        raise RecordError(f"there is no checkpoint of step {trace.start}, where the run began")
+    steps = sorted(step for step in by_step if trace.start < step < trace.last)
     points = [trace.start, *steps, trace.last]
     return [
-        Stretch(number, kept.get(after), after, last, kept.get(last), last == trace.last)
+        Stretch(number, by_step.get(after), after, last, by_step.get(last), last == trace.last)
         for number, (after, last) in enumerate(pairwise(points), start=1)
     ]
 
@@ -56,8 +56,8 @@ def join(stretches: Sequence[Stretch]) -> Stretch:
 
 
 def list_kept(folder: RunFolder) -> list[Checkpoint]:
-    """Oldest first. Raises RecordError where one is broken."""
-    return [describe_checkpoint(path) for path in list_checkpoints(folder.checkpoints_path)]
+    """Oldest first, of a run that was found to be whole."""
+    return [describe_whole(path) for path in list_checkpoints(folder.checkpoints_path)]
 
 
 def find_end_of_epoch(kept: Sequence[Checkpoint], epoch: int) -> Checkpoint | None:

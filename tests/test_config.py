@@ -33,6 +33,7 @@ FREE = {
     "run.tags",
     "run.note",
     "run.trace",
+    "run.trace_modules",
 }
 """All that may differ between two runs of equal bits."""
 

@@ -1,5 +1,6 @@
 """genmed verify"""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,6 +62,8 @@ def command(
     """Run a recorded configuration again, compare it step for step, give a verdict."""
     if segments is not None and segment:
         raise RequestError("--segments and --segment exclude each other", "choose how many, or which")
+    if tolerance is not None and not math.isfinite(tolerance):
+        raise RequestError(f"--tolerance must be a finite number, got {tolerance}", "for example --tolerance 0.01")
     is_bundle = run.endswith(".zip") or Path(run).is_file()
     if not is_bundle and (model_file or weights):
         raise ConfigError(f"--model-file and --weights go with a bundle, and {run} is a run", "leave them out")

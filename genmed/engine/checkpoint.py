@@ -293,7 +293,8 @@ def restore_checkpoint(
         parameter, _, key = name.rpartition("/")
         by_parameter.setdefault(parameter, {})[key] = tensor
     trained = learner.trained
-    _refuse_difference(folder, "optimizer", by_parameter.keys(), trained.keys() if by_parameter else ())
+    # A parameter that no gradient has reached has no state; whether another's is missing, the fingerprint tells.
+    _refuse_difference(folder, "optimizer", by_parameter.keys(), trained.keys() & by_parameter.keys())
     for name, state in by_parameter.items():
         learner.optimizer.state[trained[name]] = {key: _like(value, trained[name]) for key, value in state.items()}
     _refuse_difference(folder, "scaler", document["scaler"].keys(), learner.scaler_state().keys())

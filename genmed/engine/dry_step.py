@@ -49,6 +49,7 @@ class _Watch:
     """What a pass ran: the module in whose forward it is, the modules that ran each operation, the hazards."""
 
     frames: Frames
+    last: str = "the model"
     ran: dict[str, str] = field(default_factory=dict)
     hazards: dict[str, str] = field(default_factory=dict)
 
@@ -64,7 +65,7 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.watch = watch
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
+        name, self.watch.last = func.overloadpacket.__name__, self.watch.module
         self.watch.ran.setdefault(name, self.watch.module)
         if name in CUDA_HAZARDS:
             forward = name.removesuffix("_backward")
@@ -94,7 +95,7 @@ def try_step(task: Task, learner: Learner) -> list[str]:
         if strict and "does not have a deterministic implementation" in str(error):
             operation = str(error).split(" does not have a deterministic implementation")[0].split()[-1]
             raise _refusal(
-                operation, watch.ran.get(operation.removesuffix("_cuda"), watch.module), task.device
+                operation, watch.ran.get(operation.removesuffix("_cuda"), watch.last), task.device
             ) from error
         raise ConfigError(f"{task.config.model.name} fails on a batch of {_describe(task)}: {_first(error)}") from error
     except (ValueError, TypeError, IndexError) as error:

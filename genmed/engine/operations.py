@@ -43,7 +43,7 @@ class Frames:
     def __init__(self, model: nn.Module) -> None:
         self.kinds = {name: type(module).__name__ for name, module in model.named_modules()}
         self._model = model
-        self._running: list[tuple[str, int]] = []
+        self._running: list[tuple[str, int, nn.Module]] = []
         self._done: list[tuple[str, int, int]] = []
         """(name, first node, the one after the last), the innermost before what holds them."""
         self._owners: dict[int, str] = {}
@@ -65,7 +65,7 @@ class Frames:
         handles = []
         for name, module in self._model.named_modules():
             handles.append(module.register_forward_pre_hook(self._enter(name)))
-            handles.append(module.register_forward_hook(self._leave))
+            handles.append(module.register_forward_hook(self._leave, always_call=True))
         try:
             yield
         finally:
@@ -74,13 +74,17 @@ class Frames:
 
     def _enter(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: Any) -> None:
-            self._running.append((name, torch._C._autograd._get_sequence_nr()))
+            self._running.append((name, torch._C._autograd._get_sequence_nr(), module))
 
         return hook
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        name, first = self._running.pop()
-        self._done.append((name, first, torch._C._autograd._get_sequence_nr()))
+        """Also of a forward that ended by an exception, as checkpointed ones do when they are computed again."""
+        while self._running:
+            name, first, left = self._running.pop()
+            self._done.append((name, first, torch._C._autograd._get_sequence_nr()))
+            if left is module:
+                break
 
 
 class OperationLog(TorchDispatchMode):  # type: ignore[no-untyped-call]

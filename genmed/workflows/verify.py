@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from genmed.engine.trace import Divergence
-from genmed.ground.errors import ConfigError, DataError, Interrupted, RecordError
+from genmed.ground.errors import ConfigError, DataError, GenmedError, Interrupted, RecordError, StorageError
 from genmed.records.config import Config
 from genmed.records.run_folder import RunDocument, RunFolder, now
 from genmed.workflows.assemble import assemble
@@ -19,7 +20,7 @@ from genmed.workflows.integrity import check_trace, find_damage
 from genmed.workflows.recording import StopSignal
 from genmed.workflows.reporting import Reporter
 from genmed.workflows.verification.code_diff import diff_code
-from genmed.workflows.verification.localise import localise
+from genmed.workflows.verification.localise import WITHOUT_ARITHMETIC, localise
 from genmed.workflows.verification.options import Options
 from genmed.workflows.verification.parallel import Assignment, run_beside
 from genmed.workflows.verification.report import (
@@ -78,32 +79,35 @@ def _verify(
         return _refuse(document, [f"{folder.trace_path} has no step to compare"])
     try:
         kept = list_kept(folder)
-        stretches = list_stretches(trace, kept)
+        stretches = list_stretches(trace, kept, _needs_best(document))
         chosen = choose(stretches, options.segments, options.segment)
         session = assemble(config or read_config(folder, document, data_root), reporter, trust_stamps=False)
         changed = compare_data(folder, document, session.data)
         causes = compare_weights(document, session) + compare_session(folder, document, session)
-        causes = order_by_likelihood(causes + _list_accepted(document))
+        code_diff = diff_code(folder, session)
     except (RecordError, DataError, ConfigError) as error:
         return _refuse(document, [error.message])
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         problem = f"the data are not those of the run: {changed[0].what}{more}"
         return _refuse(document, [problem], changed[:MOST_IMAGES])
+    causes = order_by_likelihood(causes + _list_accepted(document))
     for entry in causes:
         reporter.message(f"not as recorded: {entry.describe()}")
     apart = options.jobs > 1 or len(chosen) < len(stretches)
     elsewhere = any(entry.changes_bits for entry in causes)
-    with tempfile.TemporaryDirectory(prefix="genmed-verify-") as scratch:
-        stop, place = StopSignal(), Path(scratch)
-        rerun = Rerun(session, document, trace, kept, reporter, stop, place, options.full or elsewhere)
-        with stop.heard():
-            try:
-                found = _compute(rerun, folder, chosen if apart else [join(stretches)], options)
-            except RecordError as error:  # a state that is whole and yet does not restore
-                return _refuse(document, [error.message])
-            divergence = _find_first(found)
-            located = _localise(rerun, divergence, folder) if divergence else None
+    stop = StopSignal()
+    with _scratch_folder() as scratch, stop.heard():
+        rerun = Rerun(session, document, trace, kept, reporter, stop, scratch, options.full or elsewhere)
+        try:
+            segments = _compute(rerun, folder, chosen, options.jobs) if apart else []
+            found = segments
+            if not apart or (elsewhere and len(found) == len(stretches) and not _are_identical(found)):
+                found = [rerun.run(join(stretches))]  # else there are no metrics of its own to judge it by
+        except RecordError as error:  # a state that is whole and yet does not restore
+            return _refuse(document, [error.message])
+        divergence = next((entry.divergence for entry in found if entry.divergence), None)
+        located = _localise(rerun, divergence, folder) if divergence else None
     report = Report(
         document.name,
         "identical",
@@ -113,11 +117,34 @@ def _verify(
         cause=_name_unrepeatable(located) + causes,
         metrics=_compare_metrics(document, found),
         localisation=located,
-        code_diff=diff_code(folder, session),
-        segments=[_describe_segment(entry) for entry in found] if apart else (),
+        segments=[_describe_segment(entry) for entry in segments],
         segments_total=len(stretches) if apart else 0,
+        code_diff=code_diff,
     )
-    return _judge(report, found, causes, root, document, options)
+    return report if _are_identical(found) else _judge(report, elsewhere, root, document, options)
+
+
+def _needs_best(document: RunDocument) -> bool:
+    """Whether the final metrics are of the best state, which may be of an earlier stretch than the last."""
+    return document.status == "completed" and document.config["training.select"] == "best"
+
+
+def _are_identical(found: Sequence[Found]) -> bool:
+    return all(entry.identical for entry in found)
+
+
+@contextmanager
+def _scratch_folder() -> Iterator[Path]:
+    """For checkpoints of what is computed again. What ends that computation early ends it without a verdict."""
+    with tempfile.TemporaryDirectory(prefix="genmed-verify-") as name:
+        try:
+            yield Path(name)
+        except Interrupted as error:
+            raise Interrupted(f"verify was stopped by {error.message}: no verdict", "start it again") from None
+        except KeyboardInterrupt:
+            raise Interrupted("verify was broken off: no verdict", "start it again") from None
+        except StorageError as error:
+            raise StorageError(error.message, "make room there, or set TMPDIR to a folder with more") from None
 
 
 def _list_accepted(document: RunDocument) -> list[Mismatch]:
@@ -129,33 +156,40 @@ def _list_accepted(document: RunDocument) -> list[Mismatch]:
     ]
 
 
-def _compute(rerun: Rerun, folder: RunFolder, chosen: Sequence[Stretch], options: Options) -> list[Found]:
+def _compute(rerun: Rerun, folder: RunFolder, chosen: Sequence[Stretch], jobs: int) -> list[Found]:
     """What came of each stretch, in their order; of none after the first that differs, unless wanted in full."""
-    found: list[Found] = []
     assignment = Assignment(folder.path.absolute(), rerun.session.task.config, rerun.scratch, rerun.full)
-    results = run_beside(assignment, chosen, options.jobs, rerun.stop) if options.jobs > 1 else map(rerun.run, chosen)
-    try:
-        for entry in results:
-            found.append(entry)
-            if len(chosen) > 1:
-                rerun.reporter.message(_describe_segment(entry).describe())
-            if not entry.identical and not rerun.full:
-                break
-    except Interrupted as error:
-        raise Interrupted(f"verify was stopped by {error.message}: no verdict", "start it again") from None
+    results = run_beside(assignment, chosen, jobs, rerun.stop) if jobs > 1 else _run_one_by_one(rerun, chosen)
+    found: list[Found] = []
+    for entry in results:
+        found.append(entry)
+        rerun.reporter.message(_describe_segment(entry).describe())
     return sorted(found, key=lambda entry: entry.stretch.number)
 
 
-def _find_first(found: Sequence[Found]) -> Divergence | None:
-    return next((entry.divergence for entry in found if entry.divergence), None)
+def _run_one_by_one(rerun: Rerun, chosen: Sequence[Stretch]) -> Iterator[Found]:
+    for stretch in chosen:
+        yield (found := rerun.run(stretch))
+        if not found.identical and not rerun.full:
+            return
 
 
 def _localise(rerun: Rerun, divergence: Divergence, folder: RunFolder) -> Localisation | None:
     where = f"step {divergence.step} (epoch {divergence.epoch})"
-    rerun.reporter.message(f"{where} has another {divergence.field} than recorded; computing it twice more")
+    rerun.reporter.message(
+        "the state before the first step is not the recorded one"
+        if divergence.field == "initial"
+        else f"{where} has another {divergence.field} than recorded"
+    )
+    if divergence.field in WITHOUT_ARITHMETIC:
+        return None
+    rerun.reporter.message(f"computing step {divergence.step} twice more, to see where")
     try:
         return localise(rerun, divergence, folder.modules_path)
     except Interrupted:  # the verdict stands without it
+        return None
+    except GenmedError as error:
+        rerun.reporter.message(f"it cannot be computed again: {error.message}")
         return None
 
 
@@ -168,7 +202,9 @@ def _name_unrepeatable(located: Localisation | None) -> list[Mismatch]:
 
 
 def _compare_metrics(document: RunDocument, found: Sequence[Found]) -> list[MetricComparison]:
-    metrics = {name: value for entry in found for name, value in entry.metrics.items()}
+    """Of a stretch that differs and did not begin with the run, they would be half the recorded state's own."""
+    last = found[-1]
+    metrics = last.metrics if last.stretch.number == 1 or _are_identical(found) else {}
     return [MetricComparison(name, value, metrics.get(name)) for name, value in document.metrics.items()]
 
 
@@ -177,19 +213,9 @@ def _describe_segment(found: Found) -> SegmentReport:
     return SegmentReport(stretch.number, stretch.after + 1, stretch.last, found.steps_compared, found.identical)
 
 
-def _judge(
-    report: Report,
-    found: Sequence[Found],
-    causes: Sequence[Mismatch],
-    root: Path,
-    document: RunDocument,
-    options: Options,
-) -> Report:
-    """With the verdict, and what it was judged by if bits differ."""
-    if all(entry.identical for entry in found):
-        return report
-    complete = any(entry.metrics for entry in found)
-    elsewhere = any(entry.changes_bits for entry in causes)
+def _judge(report: Report, elsewhere: bool, root: Path, document: RunDocument, options: Options) -> Report:
+    """The report on bits that differ, with the verdict, and what it was judged by."""
+    complete = any(entry.found is not None for entry in report.metrics)
     bounds = _find_bounds(root, document, options) if complete and elsewhere else None
     verdict = judge(parted=True, elsewhere=elsewhere, bounds=bounds, metrics=report.metrics)
     problems = []

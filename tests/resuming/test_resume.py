@@ -16,7 +16,7 @@ from genmed.engine.checkpoint import list_checkpoints
 from genmed.ground.files import temporary_beside
 from genmed.ground.fingerprints import digest_json
 from tests.harness import Genmed, edit_document
-from tests.resuming.runs import FRAGILE, Pair, assert_same_run, flip, names, snapshot, wait_for
+from tests.resuming.runs import FRAGILE, Arguments, Pair, assert_same_run, flip, names, snapshot, wait_for
 
 
 def test_killed_run_resumes_from_its_newest_checkpoint(pair: Pair, killed: Genmed) -> None:
@@ -202,3 +202,35 @@ def test_temporaries_of_other_hosts_are_swept_from_a_run_that_is_ours_alone(pair
     (folder / "checkpoints" / ".tmp-elsewhere-7-step-0000011-epoch-0002").mkdir()
     assert killed("resume", "latest", "--json").code == 0
     assert [path.name for path in folder.rglob(".tmp-*")] == []
+
+
+PARTLY_USED = """
+from torch import nn
+
+
+class Model(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.used = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.used(x)
+
+
+def build(num_classes):
+    return Model(num_classes)
+"""
+
+
+def test_model_with_a_part_that_no_gradient_reaches_is_resumed_extended_and_verified(
+    genmed: Genmed, tiny: Arguments, tmp_path: Path
+) -> None:
+    (tmp_path / "partly.py").write_text(PARTLY_USED)
+    often = ("--set", "checkpoints.keep_every_steps=3")
+    trained = genmed(*tiny("--model", f"{tmp_path / 'partly.py'}:build", "--epochs", 1, *often))
+    assert trained.code == 0, trained.err
+    longer = genmed("resume", "latest", "--epochs", 2, "--json")
+    assert longer.code == 0, longer.err
+    result = genmed("verify", trained.json["id"], "--json", "--segment", 2)
+    assert (result.code, result.json["verdict"]) == (0, "1 of 3 segments identical"), result.json

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from genmed.engine.module_trace import ModuleTrace, read_modules
 from genmed.engine.operations import OUTSIDE, Operation, OperationLog, group_by_module
@@ -118,6 +119,32 @@ def test_one_changed_gradient_is_put_to_the_module_in_whose_backward_it_arose() 
         logs.append(log.operations)
     first = next(one for one, two in zip(*logs, strict=True) if one != two)
     assert (first.phase, first.module, first.name) == ("backward", "1", "aten::mul")
+
+
+def test_forward_that_is_broken_off_and_computed_again_is_left() -> None:
+    """As activation checkpointing does: its second forward ends by an exception once it has what it needs."""
+    torch.manual_seed(3)
+
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2), nn.ReLU())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return checkpoint(self.inner, x, use_reentrant=False)  # type: ignore[no-any-return]
+
+    model = nn.Sequential(Checkpointed(), nn.Flatten(), nn.Linear(8, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False, fused=True)
+    log = OperationLog(model, optimizer)
+    with log.watching():
+        compute(model, optimizer)
+    assert log.frames.running is None
+    assert {(entry.phase, entry.module) for entry in log.operations if "backward" in entry.name} >= {
+        ("backward", "0.inner.0"),
+        ("backward", "0.inner.1"),
+    }
+    assert log.operations[-1].phase == "update"
+    assert log.operations[-1].module == OUTSIDE
 
 
 def test_groups_keep_the_order_and_merge_neighbours() -> None:

@@ -1,6 +1,7 @@
 """Stretches between kept states: each is verified alone, some as an audit, all of them beside each other."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 from genmed.engine.trace import read_trace
 from genmed.records.run_folder import RunFolder
 from genmed.workflows.verification.stretches import list_kept, list_stretches
-from tests.harness import Genmed, forge_trace, own_environment
+from tests.harness import Genmed, edit_document, forge_trace, own_environment
+from tests.verifying.faults import OFTEN, Arguments
 
 POINTS = [0, 4, 7, 8, 12, 14, 16, 20, 21, 24, 28]
 SEGMENTS = len(POINTS) - 1
@@ -85,10 +87,9 @@ def test_difference_is_found_in_its_segment_alone(finished: Genmed, jobs: int) -
     assert result.json["localisation"]["step"] == 10
 
 
-def test_killed_and_resumed_run_is_verified_in_segments(finished: Genmed, tiny: object) -> None:
-    assert callable(tiny)
+def test_killed_and_resumed_run_is_verified_in_segments(finished: Genmed, tiny: Arguments) -> None:
     model = json.loads((finished.run_folder() / "run.json").read_text())["model"]
-    command = finished.start(*tiny("--model", model, "--epochs", 12, "--set", "checkpoints.keep_every_steps=40"))
+    command = finished.start(*tiny("--model", model, "--epochs", 8, "--set", "checkpoints.keep_every_steps=40"))
     end = time.monotonic() + 60
     while not list(finished.root.glob("runs/*/checkpoints/step-0000040-*/manifest.json")):
         assert time.monotonic() < end
@@ -100,13 +101,75 @@ def test_killed_and_resumed_run_is_verified_in_segments(finished: Genmed, tiny: 
     assert finished("resume", "latest", "--json").code == 0
     result = finished("verify", "latest", "--json", "--jobs", 2)
     assert (result.code, result.json["verdict"]) == (0, "identical"), result.json["problems"]
-    assert (result.json["steps_compared"], result.json["steps_total"]) == (84, 84)
+    assert (result.json["steps_compared"], result.json["steps_total"]) == (56, 56)
+
+
+def test_first_difference_is_found_though_a_later_segment_ends_sooner(finished: Genmed) -> None:
+    def forge(lines: list[dict[str, object]]) -> None:
+        lines[20]["grad"] = lines[9]["grad"] = lines[1]["grad"]
+
+    forge_trace(finished.run_folder(), forge)
+    result = finished("verify", "latest", "--json", "--jobs", 3)
+    assert (result.code, result.json["verdict"]) == (1, "diverged")
+    assert result.json["first_divergence"]["step"] == 9
+    checked = [entry["segment"] for entry in result.json["segments"]["checked"]]
+    assert checked[:4] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("options", [("--jobs", 2), ("--segment", SEGMENTS), ("--segments", SEGMENTS - 1)])
+def test_recorded_states_do_not_make_other_arithmetic_consistent(finished: Genmed, options: tuple[object, ...]) -> None:
+    """The last segment begins with the record's own state: what it comes to says nothing of the arithmetic here."""
+    path = finished.run_folder() / "environment.json"
+    edit_document(path, lambda document: document["packages"].update(torch="2.0.1"))
+    verify = ("verify", "latest", "--json", "--tolerance", 0)
+    whole = finished(*verify, GENMED_TEST_FAULT="other arithmetic").json
+    result = finished(*verify, *options, GENMED_TEST_FAULT="other arithmetic")
+    assert (result.code, result.json["verdict"]) == (1, "diverged")
+    if "--jobs" in options:
+        assert {**result.json, "segments": None} == whole
+        assert any(entry["difference"] for entry in result.json["metrics"])
+    else:
+        assert {entry["found"] for entry in result.json["metrics"]} == {None}
+
+
+def test_segment_after_which_the_best_state_is_missing_goes_back_to_where_it_arises(
+    finished: Genmed, tiny: Arguments
+) -> None:
+    model = json.loads((finished.run_folder() / "run.json").read_text())["model"]
+    trained = finished(*tiny("--model", model, *OFTEN, "--set", "training.monitor=auroc_macro", "--lr", 0.05)).json
+    run = finished.root / trained["path"]
+    epoch = json.loads((run / "run.json").read_text())["best_epoch"]
+    assert epoch < 4, "choose another rate, so that an earlier epoch is the best"
+    shutil.rmtree(next(run.glob(f"checkpoints/*-epoch-{epoch:04d}-end")))
+    result = finished("verify", trained["id"], "--json", "--jobs", 2)
+    assert (result.code, result.json["verdict"]) == (0, "identical"), result.json
+    last = result.json["segments"]["checked"][-1]
+    assert last["first_step"] <= 7 * epoch
+
+
+def test_killed_worker_is_one_line_and_no_verdict(recorded: Genmed, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "genmed", "verify", "latest", "--jobs", "2"]
+    environ = {**own_environment(), **recorded.environ, "TMPDIR": str(tmp_path)}
+    before = list(recorded.run_folder().glob("verifications.jsonl"))
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        workers = wait_for_workers(process.pid)
+        workers[-1].kill()
+        assert process.stderr is not None
+        said = process.stderr.read().splitlines()
+    assert process.returncode == 1
+    assert said[-1] == (
+        "error: a process that verified a segment was killed: no verdict (with fewer --jobs it takes less memory)"
+    )
+    assert not any(line.startswith("Traceback") for line in said)
+    assert list(recorded.run_folder().glob("verifications.jsonl")) == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("genmed")] == []
 
 
 WRONG = {
     "too many": (("--segments", SEGMENTS + 1), f"--segments must be from 1 to {SEGMENTS}, got {SEGMENTS + 1}"),
     "no such one": (("--segment", 0), f"--segment must be from 1 to {SEGMENTS}, got 0"),
     "both": (("--segments", 1, "--segment", 1), "--segments and --segment exclude each other"),
+    "no number": (("--tolerance", "inf"), "--tolerance must be a finite number, got inf"),
     "no job": (("--jobs", 0), "--jobs"),
 }
 
@@ -125,10 +188,16 @@ def test_verification_that_is_killed_leaves_no_process(recorded: Genmed, tmp_pat
     command = [sys.executable, "-m", "genmed", "verify", "latest", "--jobs", "2"]
     environ = {**own_environment(), **recorded.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as process:
-        end = time.monotonic() + 120
-        while len(workers := psutil.Process(process.pid).children(recursive=True)) < 3:
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        workers = wait_for_workers(process.pid)
         process.kill()
     gone, alive = psutil.wait_procs(workers, timeout=60)
     assert (len(gone), alive) == (len(workers), [])
+
+
+def wait_for_workers(pid: int) -> list[psutil.Process]:
+    """The server that forks, and two that it forked."""
+    end = time.monotonic() + 120
+    while len(found := psutil.Process(pid).children(recursive=True)) < 4:
+        assert time.monotonic() < end, found
+        time.sleep(0.01)
+    return sorted(found, key=lambda process: process.pid)

@@ -1,9 +1,10 @@
 """Each line of the contract's table of verdicts; what metrics are judged by where environment or code are others."""
 
 import itertools
-import json
+import shutil
 import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scipy import stats
@@ -15,7 +16,6 @@ from genmed.workflows.verification.report import Bounds, MetricComparison, Repor
 from genmed.workflows.verification.spread import bounds_of_seeds, bounds_of_tolerance
 from genmed.workflows.verification.verdict import judge, order_by_likelihood
 from tests.harness import Genmed, edit_document
-from tests.verifying.faults import Arguments
 
 ELSEWHERE = {"GENMED_TEST_FAULT": "other arithmetic"}
 
@@ -98,33 +98,47 @@ def test_tolerance_excuses_nothing_where_environment_and_code_are_as_recorded(fi
     assert (result.code, result.json["verdict"]) == (1, "diverged")
 
 
-def test_five_seeds_of_the_config_give_the_prediction_interval_of_a_sixth(
-    genmed: Genmed, tiny: Arguments, recorded: Genmed
-) -> None:
-    model = json.loads((recorded.run_folder() / "run.json").read_text())["model"]
-    runs = {}
-    for seed in (42, 1, 2, 3):
-        result = genmed(*tiny("--model", model, "--epochs", 1, "--seed", seed))
-        runs[seed] = result.json
-    folder = RunFolder(genmed.root / runs[42]["path"])
-    assert genmed(*tiny("--model", model, "--epochs", 1, "--seed", 1)).code == 0  # the same seed counts once
-    assert genmed(*tiny("--model", model, "--epochs", 1, "--seed", 9, "--lr", 0.002)).code == 0  # another config
-    assert bounds_of_seeds(genmed.root, folder.read()) is None
-    runs[4] = genmed(*tiny("--model", model, "--epochs", 1, "--seed", 4)).json
-    bounds = bounds_of_seeds(genmed.root, folder.read())
+def test_five_seeds_of_the_config_give_the_prediction_interval_of_a_sixth(finished: Genmed) -> None:
+    folder = RunFolder(finished.run_folder())
+    own = folder.read()
+
+    def add_run(seed: int, loss: float, **more: object) -> None:
+        """A copy that says that it is another seed's, with another loss."""
+        copied = folder.path.with_name(f"other-{seed}-{len(list(folder.path.parent.iterdir()))}")
+        copied.mkdir()
+        shutil.copyfile(folder.document_path, copied / "run.json")
+
+        def change(document: dict[str, Any]) -> None:
+            document["metrics"]["test_loss"] = loss
+            document["config"]["seed"] = document["seed"] = seed
+            document.update(more)
+
+        edit_document(copied / "run.json", change)
+
+    for seed in (1, 2, 3):
+        add_run(seed, 0.1 * seed)
+    add_run(3, 0.3)  # the same seed counts once
+    add_run(5, 9.0, config={**own.config, "optimizer.lr": 0.5})
+    add_run(6, 9.0, code_digest="sha256:0")
+    add_run(7, 9.0, data_fingerprint="sha256:0")
+    add_run(8, 9.0, status="interrupted")
+    assert bounds_of_seeds(finished.root, own) is None
+    add_run(4, 0.4)
+    bounds = bounds_of_seeds(finished.root, own)
     assert bounds is not None
     assert bounds.says == "95% prediction intervals of 5 seeds of this config"
-    losses = [run["metrics"]["test_loss"] for run in runs.values()]
+    losses = [own.metrics["test_loss"], 0.1, 0.2, 0.1 * 3, 0.4]
     reach = stats.t.ppf(0.975, 4) * statistics.stdev(losses) * (1 + 1 / 5) ** 0.5
     expected = statistics.fmean(losses) - reach, statistics.fmean(losses) + reach
     assert bounds.by_metric["test_loss"] == pytest.approx(expected, rel=1e-12)
     assert "test_auroc_Edema" not in bounds.by_metric  # undefined
 
     edit_document(folder.environment_path, lambda document: document["packages"].update(torch="2.0.1"))
-    result = genmed("verify", runs[42]["id"], "--json", "--accept-consistent", **ELSEWHERE)
+    result = finished("verify", own.name, "--json", "--accept-consistent", **ELSEWHERE)
     outside = bounds.find_outside(
         [MetricComparison(m["name"], m["recorded"], m["found"]) for m in result.json["metrics"]]
     )
+    assert "test_loss" not in outside
     assert (result.code, result.json["verdict"]) == ((0, "consistent") if not outside else (1, "diverged"))
     assert len(result.json["problems"]) == len(outside)
     assert result.json["judged_by"] == bounds.says

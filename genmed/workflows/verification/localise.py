@@ -8,7 +8,14 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 
-from genmed.engine.checkpoint import Checkpoint, Memory, describe_whole, list_checkpoints, write_checkpoint
+from genmed.engine.checkpoint import (
+    Checkpoint,
+    Memory,
+    check_checkpoint,
+    describe_whole,
+    list_checkpoints,
+    write_checkpoint,
+)
 from genmed.engine.learner import fingerprint_learner
 from genmed.engine.module_trace import read_modules
 from genmed.engine.operations import OUTSIDE, ModuleRecord, Operation, OperationLog, group_by_module
@@ -68,7 +75,7 @@ def _rebuild(rerun: Rerun, step: int) -> tuple[Checkpoint | None, int]:
     If a step on the way, which agreed before, differs this time, it takes the place of the step.
     """
     folders = [path for place in sorted(rerun.scratch.iterdir()) for path in list_checkpoints(place)]
-    kept = [*rerun.kept, *map(describe_whole, folders)]
+    kept = [*rerun.kept, *(describe_whole(path) for path in folders if not check_checkpoint(path))]
     begin = max((entry for entry in kept if entry.step < step), key=lambda entry: entry.step, default=None)
     at = begin.step if begin else rerun.recorded.start
     if at == step - 1:

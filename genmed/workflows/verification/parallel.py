@@ -8,8 +8,9 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,56 +36,59 @@ class Assignment:
     full: bool
 
 
+_assignment: Assignment | None = None
 _rerun: Rerun | None = None
 """Of this process, if it is one of the pool."""
 
 
 def run_beside(assignment: Assignment, stretches: Sequence[Stretch], jobs: int, stop: StopSignal) -> Iterator[Found]:
-    """What came of each, in the order in which they end. Raises Interrupted where a signal asked to stop."""
+    """What came of each, in the order in which they end.
+
+    Unless wanted in full, those after one that differs are left, and those before it waited for, so that the first is
+    found. Raises Interrupted where a signal asked to stop, RunError where a process was killed.
+    """
     method = "forkserver" if sys.platform == "linux" else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload([__name__])
     executor = ProcessPoolExecutor(min(jobs, len(stretches)), context, _begin, (assignment, dict(os.environ)))
     try:
-        pending: set[Future[Found]] = {executor.submit(_run, stretch) for stretch in stretches}
+        with _interrupt_blocked():  # the terminal sends it to all processes; this one sees to the others
+            pending = {executor.submit(_run, stretch): stretch.number for stretch in stretches}
         while pending:
-            done, pending = wait(pending, ASKED_EACH_SECONDS, FIRST_COMPLETED)
+            done, _ = wait(pending, ASKED_EACH_SECONDS, FIRST_COMPLETED)
             if stop.name:
                 raise Interrupted(str(stop.name))
             for future in done:
-                yield future.result()
+                number = pending.pop(future)
+                yield (found := future.result())
+                if not found.identical and not assignment.full:
+                    pending = {other: before for other, before in pending.items() if before < number}
     except BrokenProcessPool:
-        raise RunError(
-            "a process that verified a segment was killed", "with fewer --jobs it takes less memory"
-        ) from None
+        hint = "with fewer --jobs it takes less memory"
+        raise RunError("a process that verified a segment was killed: no verdict", hint) from None
     finally:
         for process in multiprocessing.active_children():  # a step may take minutes, and nobody waits for it
             process.terminate()
         executor.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _interrupt_blocked() -> Iterator[None]:
+    """Processes that are started meanwhile are deaf to it for good."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin(assignment: Assignment, environ: dict[str, str]) -> None:
-    """In a new process: makes it ready to compute stretches."""
-    global _rerun
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the first process sees to the others
+    """In a new process."""
+    global _assignment
     threading.Thread(target=_die_with_parent, daemon=True).start()
     os.environ.update(environ)  # a server that was started before has its own
-
-    from genmed.workflows.assemble import assemble
-
-    folder = RunFolder(assignment.folder)
-    session = assemble(assignment.config, Silent())  # the first process has read the files' bytes
-    _rerun = Rerun(
-        session,
-        folder.read(),
-        read_trace(folder.trace_path),
-        list_kept(folder),
-        Silent(),
-        StopSignal(),
-        assignment.scratch,
-        assignment.full,
-    )
+    _assignment = assignment
 
 
 def _die_with_parent() -> None:
@@ -95,5 +99,24 @@ def _die_with_parent() -> None:
 
 
 def _run(stretch: Stretch) -> Found:
-    assert _rerun is not None
+    """In one of the processes; the first one makes it ready."""
+    global _rerun
+    assert _assignment is not None
+    _rerun = _rerun or _prepare(_assignment)
     return _rerun.run(stretch)
+
+
+def _prepare(assignment: Assignment) -> Rerun:
+    from genmed.workflows.assemble import assemble
+
+    folder = RunFolder(assignment.folder)
+    return Rerun(
+        assemble(assignment.config, Silent()),  # the first process has read the files' bytes
+        folder.read(),
+        read_trace(folder.trace_path),
+        list_kept(folder),
+        Silent(),
+        StopSignal(),
+        assignment.scratch,
+        assignment.full,
+    )

@@ -57,7 +57,7 @@ class Localisation:
     says: str
     """For people, in one sentence."""
     module: str | None = None
-    """The first whose result differs, by its dotted name; '' for what is computed outside of the network."""
+    """The first whose result differs, by its dotted name: '' is the model itself, '(outside)' what is not of it."""
     kind: str | None = None
     """Its class."""
     phase: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,8 +127,7 @@ class Rerun:
     def run(self, stretch: Stretch) -> Found:
         """Raises Interrupted where a signal asked to stop, RecordError where the state does not fit the model."""
         task = self.session.task
-        scratch = self.scratch / f"segment-{stretch.number}"
-        scratch.mkdir()
+        scratch = Path(tempfile.mkdtemp(prefix=f"segment-{stretch.number}-", dir=self.scratch))
         learner, progress = self.begin_at(stretch.begin)
         comparison = _Comparison(self.recorded, stretch, self.full)
         if stretch.number == 1 and fingerprint_learner(learner, progress) != self.recorded.header["initial"]:

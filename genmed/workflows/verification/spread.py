@@ -58,4 +58,5 @@ def _list_siblings(root: Path, document: RunDocument) -> list[RunDocument]:
 
 def _identify(document: RunDocument) -> tuple[object, ...]:
     config = {key: value for key, value in document.config.items() if key != "seed"}
-    return config, document.data_fingerprint, document.code_digest, document.parent, bool(document.accepted)
+    begin = document.start and document.start.step
+    return config, document.data_fingerprint, document.code_digest, begin, bool(document.accepted)

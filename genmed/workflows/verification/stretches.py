@@ -33,20 +33,28 @@ class Stretch:
         return self.last - self.after
 
 
-def list_stretches(trace: RecordedTrace, kept: Sequence[Checkpoint]) -> list[Stretch]:
+def list_stretches(trace: RecordedTrace, kept: Sequence[Checkpoint], need_best: bool = False) -> list[Stretch]:
     """All, in order; together they are the whole trace. kept: oldest first, found to be whole and of this trace.
 
-    Raises RecordError where a run that continues another has not kept the state from which it began.
+    need_best: whether the last stretch has to know the best state before it, of which the final metrics may be. Raises
+    RecordError where a run that continues another has not kept the state from which it began.
     """
     by_step = {checkpoint.step: checkpoint for checkpoint in kept}  # of two of one step, the epoch's end
     if trace.start and trace.start not in by_step:
         raise RecordError(f"there is no checkpoint of step {trace.start}, where the run began")
     steps = sorted(step for step in by_step if trace.start < step < trace.last)
+    while need_best and steps and not _knows_best(by_step[steps[-1]], kept):
+        steps.pop()
     points = [trace.start, *steps, trace.last]
     return [
         Stretch(number, by_step.get(after), after, last, by_step.get(last), last == trace.last)
         for number, (after, last) in enumerate(pairwise(points), start=1)
     ]
+
+
+def _knows_best(checkpoint: Checkpoint, kept: Sequence[Checkpoint]) -> bool:
+    epoch = read_progress(checkpoint.folder).best_epoch
+    return epoch == 0 or find_end_of_epoch(kept, epoch) is not None
 
 
 def join(stretches: Sequence[Stretch]) -> Stretch:

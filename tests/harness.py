@@ -133,13 +133,23 @@ def forge_trace(run: Path, change: Callable[[list[dict[str, Any]]], object]) -> 
         del line["chain"]
         chain = line["chain"] = digest_json([chain, line])
     path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
-    edit_document(run / "run.json", lambda document: document.update(trace_digest=digest_file(path)))
     for folder in list_checkpoints(run / "checkpoints"):
         state = json.loads((folder / "state.json").read_text())
         state["trace"]["chain"] = lines[state["trace"]["step"]]["chain"]
         (folder / "state.json").write_text(json.dumps(state))
         digest = {"state.json": digest_file(folder / "state.json")}
         edit_document(folder / "manifest.json", lambda manifest, digest=digest: manifest["files"].update(digest))
+    digest_again(run)
+
+
+def digest_again(run: Path) -> None:
+    """Puts right what run.json says of the files that the run left."""
+
+    def change(document: dict[str, Any]) -> None:
+        document["trace_digest"] = digest_file(run / "trace.jsonl")
+        document["files"] = {name: digest_file(run / name) for name in document["files"] if (run / name).is_file()}
+
+    edit_document(run / "run.json", change)
 
 
 def start_server() -> ForkServerContext:

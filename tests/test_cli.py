@@ -494,7 +494,7 @@ def test_signal_before_a_training_began_leaves_nothing(
     assert (result.code, result.out) == (130, "")
     assert len(result.err.splitlines()) == 1
     assert result.err.startswith("interrupted")
-    assert result.err.endswith("before anything was trained\n")
+    assert result.err.endswith("before anything was begun\n")
     assert list(genmed.root.iterdir()) == []
     assert before
     assert list(genmed.cache.glob("images/.tmp-*")) == []

@@ -16,14 +16,14 @@ import pytest
 from PIL import Image
 
 from genmed.ground.sealed import open_line
-from tests.harness import Genmed, Result, edit_document, forge_trace
+from tests.harness import Genmed, Result, digest_again, edit_document, forge_trace
 from tests.test_step import NETWORK
 
 Arguments = Callable[..., list[object]]
 STEPS = 28  # of `tiny`
 KEYS = (
     "schema verdict run steps_compared steps_total first_divergence cause metrics problems localisation segments"
-    " judged_by code_diff"
+    " status judged_by code_diff"
 ).split()
 
 NOISY = """
@@ -180,6 +180,7 @@ def test_edited_trace_that_is_chained_anew_is_not_that_of_the_checkpoints(finish
     for folder, content in kept.items():
         (folder / "state.json").write_bytes(content)
         (folder / "manifest.json").write_bytes(manifests[folder])
+    digest_again(finished.run_folder())
     result = finished("verify", "latest", "--json")
     assert (result.code, result.json["verdict"]) == (2, "not comparable")
     assert result.json["problems"] == [
@@ -415,6 +416,29 @@ def test_other_code_is_listed(genmed: Genmed, tiny: Arguments, tmp_path: Path) -
     assert [entry["what"] for entry in result.json["cause"]] == ["code"]
 
 
+def test_code_that_does_not_run_any_more_is_shown_with_what_changed(
+    genmed: Genmed, tiny: Arguments, tmp_path: Path
+) -> None:
+    path = tmp_path / "network.py"
+    path.write_text(NETWORK)
+    assert genmed(*tiny("--model", f"{path}:build", "--epochs", 1)).code == 0
+    path.write_text(NETWORK.replace("stride=2", "stride="))
+    result = genmed("verify", "latest", "--json")
+    assert (result.code, result.json["verdict"]) == (2, "not comparable")
+    assert "cannot be imported" in result.json["problems"][0]
+    assert [entry["what"] for entry in result.json["cause"]] == ["code"]
+    changed = [line for line in result.json["code_diff"].splitlines() if line.startswith(("-", "+"))]
+    assert changed[:2] == ["--- network.py (recorded)", "+++ network.py (here)"]
+    assert "stride=2" in changed[2]
+    assert "changed: network.py" in result.err
+    path.unlink()
+    gone = genmed("verify", "latest", "--json").json
+    copy = genmed.run_folder() / "code" / "network.py"
+    assert gone["problems"] == [f"no file {path} (put the run's copy there: {copy})"]
+    shutil.copyfile(copy, path)
+    assert genmed("verify", "latest", "--json").code == 0
+
+
 @pytest.fixture
 def network(tmp_path: Path) -> str:
     (tmp_path / "network.py").write_text(NETWORK)
@@ -430,6 +454,8 @@ def test_interrupted_run_is_compared_as_far_as_it_came(genmed: Genmed, tiny: Arg
     assert result.code == 0, result.err
     report = result.json
     assert (report["verdict"], report["steps_compared"], report["steps_total"]) == ("identical", 10, 10)
+    assert report["status"] == "interrupted"
+    assert "status\tinterrupted: compared as far as it was recorded" in genmed("verify", "latest").out
     assert report["metrics"] == []
     assert_kept(genmed, result)
     assert (genmed.run_folder() / "trace.jsonl").read_bytes() == before

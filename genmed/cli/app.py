@@ -67,7 +67,7 @@ def run(arguments: list[str]) -> int:
         hint = f"see `{context.command_path if context else 'genmed'} --help`"
         return _report("UsageError", error.format_message(), hint, 2, as_json)
     except (typer.Abort, KeyboardInterrupt):
-        return _report("Interrupted", "interrupted before anything was trained", "", 130, as_json)
+        return _report("Interrupted", "before anything was begun", "", 130, as_json)
     except (BrokenPipeError, SystemExit):  # the reader of our output went away, as `head` does; Typer exits then
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

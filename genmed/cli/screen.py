@@ -41,7 +41,7 @@ class Plain:
             self._told[what] = tenth
             print_line(f"{what}: {done} of {total}")
 
-    def begin_steps(self, done: int, total: int, images_a_step: int) -> None: ...
+    def begin_steps(self, done: int, total: int, images_a_step: int, what: str = "training") -> None: ...
 
     def step(self, step: int, epoch: int, loss: float) -> None: ...
 
@@ -79,10 +79,10 @@ class Bar:
         if done >= total:
             self.end_steps()
 
-    def begin_steps(self, done: int, total: int, images_a_step: int) -> None:
+    def begin_steps(self, done: int, total: int, images_a_step: int, what: str = "training") -> None:
         self.end_steps()
         self._images = images_a_step
-        self._open("training", total, with_speed=True)
+        self._open(what, total, with_speed=True)
         assert self._bar is not None
         assert self._task is not None
         self._bar.update(self._task, completed=done)
@@ -92,7 +92,11 @@ class Bar:
             task = self._bar.tasks[0]
             speed = f"{task.speed * self._images:.0f} images/s" if task.speed else ""
             self._bar.update(
-                self._task, completed=step, description=f"epoch {epoch}", speed=speed, loss=f"loss {loss:.4f}"
+                self._task,
+                completed=step,
+                description=f"{self._what}, epoch {epoch}",
+                speed=speed,
+                loss=f"loss {loss:.4f}",
             )
 
     def epoch(self, report: EpochReport, epochs: int) -> None:

@@ -62,6 +62,8 @@ def command(
     """Run a recorded configuration again, compare it step for step, give a verdict."""
     if segments is not None and segment:
         raise RequestError("--segments and --segment exclude each other", "choose how many, or which")
+    if tolerance is not None and (segments is not None or segment):
+        raise RequestError("--tolerance judges the metrics of a whole run, not of segments", "leave one of them out")
     if tolerance is not None and not math.isfinite(tolerance):
         raise RequestError(f"--tolerance must be a finite number, got {tolerance}", "for example --tolerance 0.01")
     is_bundle = run.endswith(".zip") or Path(run).is_file()
@@ -138,7 +140,10 @@ def _print_report(report: "Report") -> None:
         print_table(["metric", "recorded", "found", "difference"], rows, numbers=["recorded", "found", "difference"])
     if report.code_diff:
         print(report.code_diff)
-    pairs = [("run", report.run), ("steps compared", f"{report.steps_compared} of {report.steps_total}")]
+    pairs = [("run", report.run)]
+    if report.status != "completed":
+        pairs.append(("status", f"{report.status}: compared as far as it was recorded, without final metrics"))
+    pairs += [("steps compared", f"{report.steps_compared} of {report.steps_total}")]
     pairs += [("segment", entry.describe().removeprefix("segment ")) for entry in report.segments]
     if parted := report.first_divergence:
         pairs.append(("first difference", f"step {parted.step}, epoch {parted.epoch}: {parted.field}"))

@@ -25,6 +25,10 @@ class GenmedError(Exception):
         self.message = message
         self.hint = hint
 
+    def say(self) -> str:
+        """Both, in one line."""
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
     @property
     def kind(self) -> str:
         """The class's name, as `--json` reports it."""

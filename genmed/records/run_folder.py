@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from genmed.ground.errors import RecordError, StorageError
 from genmed.ground.files import storage_errors, sweep_temporaries, sync_folder, temporary_beside, write_text
@@ -20,6 +20,8 @@ from genmed.records.environment import identify_process, is_alive
 
 SCHEMA = 1
 RUNS = "runs"
+LEFT = r"^((metrics|predictions)\.csv|checkpoints/step-[0-9]+-epoch-[0-9]+(-end)?/manifest\.json)$"
+"""Names in run.json of what it leaves; it may be a stranger's."""
 Status = Literal["running", "completed", "interrupted", "failed"]
 
 
@@ -93,6 +95,8 @@ class RunDocument(Frozen):
     """Of the whole run, by the state that `training.select` names."""
     fingerprint: str | None = None
     trace_digest: str | None = None
+    files: dict[Annotated[str, StringConstraints(pattern=LEFT)], str] = {}
+    """Digests of what else a finished run leaves: its tables, and the manifests of its checkpoints."""
     error: str | None = None
 
     @property

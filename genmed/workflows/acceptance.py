@@ -46,7 +46,7 @@ def find_differences(
             raise RecordError(error.message, hint) from None
         name = folder.environment_path.name
         found.append(Mismatch("environment", name, error.message, "the present one", True))
-        return found + compare_code(document, session, {})
+        return found + compare_code(document, session.code, {})
 
 
 def take_accepted(document: RunDocument, differences: Sequence[Mismatch], accept: Collection[str]) -> list[Change]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from genmed.engine.checkpoint import restore_weights
+from genmed.engine.checkpoint import MANIFEST, list_checkpoints, restore_weights
 from genmed.engine.checkpoint_store import CheckpointStore
 from genmed.engine.evaluation import Evaluation, StoppedError, evaluate
 from genmed.engine.loop import Training
@@ -18,6 +18,7 @@ from genmed.engine.progress import Progress
 from genmed.engine.task import Task
 from genmed.engine.trace import NoTrace, TraceFile, make_header, trace_digest
 from genmed.ground.errors import GenmedError, Interrupted, RecordError, RunError, StorageError
+from genmed.ground.fingerprints import digest_file
 from genmed.parts.data.loader import BatchLoader
 from genmed.records.run_folder import RunDocument, RunFolder, now, this_process, write_table
 from genmed.workflows.assemble import Session
@@ -147,6 +148,7 @@ def _complete(
         metrics=metrics,
         fingerprint=fingerprint,
         trace_digest=trace_digest(folder.trace_path),
+        files=_digest_what_is_left(folder),
     )
     index.attempt(
         lambda registry: registry.record_final_metrics(
@@ -164,6 +166,12 @@ def _complete(
     folder.log(f"Test AUROC (mean of classes): {'undefined' if headline is None else f'{headline:.4f}'}")
     folder.log("Completed")
     return document
+
+
+def _digest_what_is_left(folder: RunFolder) -> dict[str, str]:
+    manifests = [path / MANIFEST for path in list_checkpoints(folder.checkpoints_path)]
+    left = [folder.metrics_path, folder.predictions_path, *manifests]
+    return {path.relative_to(folder.path).as_posix(): digest_file(path) for path in left}
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,10 +40,15 @@ class Mismatch:
         """`packages.torch was 2.10.0, is 2.11.0 (can change bits: ...)`."""
         weight = "can change bits" if self.changes_bits else "cannot change bits"
         why = f": {self.why}" if self.why else ""
-        return f"{self.what} was {self.recorded}, is {self.found} ({weight}{why})"
+        return f"{self.what} was {_shorten(self.recorded)}, is {_shorten(self.found)} ({weight}{why})"
 
     def to_json(self) -> dict[str, Any]:
         return {key: value for key, value in asdict(self).items() if key not in ("part", "why")}
+
+
+def _shorten(value: Any) -> str:
+    """Twelve digits of a digest are enough for people."""
+    return re.sub(r"^(sha256|xxh3-128|mix64x2\+xxh3-128):([0-9a-f]{12})[0-9a-f]+$", r"\1:\2", str(value)) or "none"
 
 
 def read_config(folder: RunFolder, document: RunDocument, data_root: Path | None = None) -> Config:
@@ -78,14 +84,18 @@ def list_former(document: RunDocument) -> dict[str, list[str]]:
 
 def compare_session(folder: RunFolder, document: RunDocument, session: Session) -> list[Mismatch]:
     """All that differs: code, then environment by field. Data are for `compare_data`. Raises RecordError."""
+    code = compare_code(document, session.code, read_files(folder))
+    return code + compare_environment(folder, document, session)
+
+
+def compare_environment(folder: RunFolder, document: RunDocument, session: Session) -> list[Mismatch]:
+    """By field, without the code. Raises RecordError."""
     recorded = read_sealed(folder.environment_path)
-    found = compare_code(document, session, recorded["code"]["files"])
-    differences = compare_environments(recorded, {**session.environment, "code": recorded["code"]}, document.device)
-    found += [
+    found = {**session.environment, "code": recorded["code"]}
+    return [
         Mismatch("environment", entry.field, entry.recorded, entry.found, entry.changes_bits, entry.why)
-        for entry in differences
+        for entry in compare_environments(recorded, found, document.device)
     ]
-    return found
 
 
 def compare_weights(document: RunDocument, session: Session) -> list[Mismatch]:
@@ -97,12 +107,17 @@ def compare_weights(document: RunDocument, session: Session) -> list[Mismatch]:
     return [Mismatch("code", "initial weights", then.get("digest"), now.get("digest"), True, why)]
 
 
-def compare_code(document: RunDocument, session: Session, files: dict[str, str]) -> list[Mismatch]:
-    """files: the recorded digests by name, to say which changed; empty if unknown."""
-    if session.code["digest"] == document.code_digest:
+def compare_code(document: RunDocument, code: Mapping[str, Any], files: Mapping[str, str]) -> list[Mismatch]:
+    """code: as `digest_code` gives it; files: the recorded digests by name, to say which changed; empty if unknown."""
+    if code["digest"] == document.code_digest:
         return []
-    why = f"changed: {_name_changes(files, session.code['files'])}" if files else ""
-    return [Mismatch("code", "code", document.code_digest, session.code["digest"], True, why)]
+    why = f"changed: {_name_changes(files, code['files'])}" if files else ""
+    return [Mismatch("code", "code", document.code_digest, code["digest"], True, why)]
+
+
+def read_files(folder: RunFolder) -> dict[str, str]:
+    """The recorded digest of each file of code. Raises RecordError."""
+    return dict(read_sealed(folder.environment_path)["code"]["files"])
 
 
 def read_images(folder: RunFolder) -> dict[str, dict[str, str]]:
@@ -150,6 +165,6 @@ def _list_images(data: LoadedData) -> dict[str, ImageRow]:
     return {name: dict(zip(IMAGE_COLUMNS, row, strict=True)) for name, row in zip(records.ids, rows, strict=True)}
 
 
-def _name_changes(recorded: dict[str, str], found: dict[str, str]) -> str:
+def _name_changes(recorded: Mapping[str, str], found: Mapping[str, str]) -> str:
     names = sorted(name for name in recorded.keys() | found.keys() if recorded.get(name) != found.get(name))
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -33,7 +33,7 @@ def find_damage(folder: RunFolder, document: RunDocument) -> list[str]:
         try:
             return check()
         except (RecordError, ConfigError) as error:
-            damage.append(error.message)
+            damage.append(error.say())
             return None
 
     attempt(lambda: read_config(folder, document))
@@ -48,9 +48,23 @@ def find_damage(folder: RunFolder, document: RunDocument) -> list[str]:
         damage += broken
         if trace and not broken:
             attempt(partial(_check_place, path, document, trace))
-    if document.checkpoint_step and not checkpoints and not folder.bundle_path.is_file():  # they may be left out there
+    if document.checkpoint_step and not (checkpoints or document.files or folder.bundle_path.is_file()):
         damage.append(f"{folder.checkpoints_path} is empty")
+    damage += _find_lost(folder, document)
     return damage
+
+
+def _find_lost(folder: RunFolder, document: RunDocument) -> list[str]:
+    """What a finished run left and is gone, or another by now; a bundle may leave some of it out."""
+    lost = []
+    for name, digest in document.files.items():
+        path = folder.path / name
+        if not path.is_file():
+            if not folder.bundle_path.is_file():
+                lost.append(f"{path} is missing")
+        elif digest_file(path) != digest:
+            lost.append(f"{path} was edited: it fails its digest in {folder.document_path.name}")
+    return lost
 
 
 def find_code_damage(folder: RunFolder) -> list[str]:

@@ -14,8 +14,8 @@ class Reporter(Protocol):
     def progress(self, what: str, done: int, total: int) -> None:
         """How far a preparation is, e.g. decoding images."""
 
-    def begin_steps(self, done: int, total: int, images_a_step: int) -> None:
-        """Training begins, or goes on after `done` steps."""
+    def begin_steps(self, done: int, total: int, images_a_step: int, what: str = "training") -> None:
+        """Training, or what else is named, begins, or goes on after `done` steps."""
 
     def step(self, step: int, epoch: int, loss: float) -> None:
         """A step is done."""
@@ -34,7 +34,7 @@ class Silent:
 
     def progress(self, what: str, done: int, total: int) -> None: ...
 
-    def begin_steps(self, done: int, total: int, images_a_step: int) -> None: ...
+    def begin_steps(self, done: int, total: int, images_a_step: int, what: str = "training") -> None: ...
 
     def step(self, step: int, epoch: int, loss: float) -> None: ...
 

@@ -10,11 +10,21 @@ from pathlib import Path
 
 from genmed.engine.trace import Divergence
 from genmed.ground.errors import ConfigError, DataError, GenmedError, Interrupted, RecordError, StorageError
+from genmed.parts.models.table import is_user_model
 from genmed.records.config import Config
+from genmed.records.environment import digest_code
 from genmed.records.run_folder import RunDocument, RunFolder, now
-from genmed.workflows.assemble import assemble
+from genmed.workflows.assemble import assemble, list_user_files
 from genmed.workflows.claim import refuse_running
-from genmed.workflows.identity import Mismatch, compare_data, compare_session, compare_weights, read_config
+from genmed.workflows.identity import (
+    Mismatch,
+    compare_code,
+    compare_data,
+    compare_environment,
+    compare_weights,
+    read_config,
+    read_files,
+)
 from genmed.workflows.index import Index, open_for_writing, verification_row
 from genmed.workflows.integrity import check_trace, find_damage
 from genmed.workflows.recording import StopSignal
@@ -77,23 +87,30 @@ def _verify(
     trace = check_trace(folder, document)
     if not trace.lines:
         return _refuse(document, [f"{folder.trace_path} has no step to compare"])
+    config = config or read_config(folder, document, data_root)
+    if gone := _find_gone(folder, config):
+        return _refuse(document, gone)
+    code = compare_code(document, digest_code(list_user_files(config)), read_files(folder))
+    code_diff = diff_code(folder, config) if code else ""
+    for entry in code:  # before anything of it is run
+        reporter.message(f"not as recorded: {entry.describe()}")
     try:
         kept = list_kept(folder)
         stretches = list_stretches(trace, kept, _needs_best(document))
         chosen = choose(stretches, options.segments, options.segment)
-        session = assemble(config or read_config(folder, document, data_root), reporter, trust_stamps=False)
+        session = assemble(config, reporter, trust_stamps=False)
         changed = compare_data(folder, document, session.data)
-        causes = compare_weights(document, session) + compare_session(folder, document, session)
-        code_diff = diff_code(folder, session)
+        causes = compare_weights(document, session) + compare_environment(folder, document, session)
     except (RecordError, DataError, ConfigError) as error:
-        return _refuse(document, [error.message])
+        return replace(_refuse(document, [error.say()], code), code_diff=code_diff)
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         problem = f"the data are not those of the run: {changed[0].what}{more}"
         return _refuse(document, [problem], changed[:MOST_IMAGES])
-    causes = order_by_likelihood(causes + _list_accepted(document))
+    causes = order_by_likelihood(causes)
     for entry in causes:
         reporter.message(f"not as recorded: {entry.describe()}")
+    causes = order_by_likelihood(code + causes + _list_accepted(document))
     apart = options.jobs > 1 or len(chosen) < len(stretches)
     elsewhere = any(entry.changes_bits for entry in causes)
     stop = StopSignal()
@@ -105,12 +122,13 @@ def _verify(
             if not apart or (elsewhere and len(found) == len(stretches) and not _are_identical(found)):
                 found = [rerun.run(join(stretches))]  # else there are no metrics of its own to judge it by
         except RecordError as error:  # a state that is whole and yet does not restore
-            return _refuse(document, [error.message])
+            return _refuse(document, [error.say()], causes)
         divergence = next((entry.divergence for entry in found if entry.divergence), None)
         located = _localise(rerun, divergence, folder) if divergence else None
     report = Report(
         document.name,
         "identical",
+        document.true_status,
         steps_compared=sum(entry.steps_compared for entry in found),
         steps_total=len(trace.lines),
         first_divergence=divergence,
@@ -122,6 +140,14 @@ def _verify(
         code_diff=code_diff,
     )
     return report if _are_identical(found) else _judge(report, elsewhere, root, document, options)
+
+
+def _find_gone(folder: RunFolder, config: Config) -> list[str]:
+    """Files of the user's that are not where they were; the run has copies of them."""
+    if not is_user_model(config.model.name):
+        return []
+    path = Path(config.model.name.rpartition(":")[0])
+    return [] if path.is_file() else [f"no file {path} (put the run's copy there: {folder.code_path / path.name})"]
 
 
 def _needs_best(document: RunDocument) -> bool:
@@ -231,9 +257,15 @@ def _find_bounds(root: Path, document: RunDocument, options: Options) -> Bounds 
 
 
 def _refuse(document: RunDocument, problems: Sequence[str], causes: Sequence[Mismatch] = ()) -> Report:
-    metrics = [MetricComparison(name, value, None) for name, value in document.metrics.items()]
     return Report(
-        document.name, "not comparable", 0, document.steps_done, cause=causes, metrics=metrics, problems=problems
+        document.name,
+        "not comparable",
+        document.true_status,
+        steps_compared=0,
+        steps_total=document.steps_done,
+        cause=causes,
+        metrics=[MetricComparison(name, value, None) for name, value in document.metrics.items()],
+        problems=problems,
     )
 
 

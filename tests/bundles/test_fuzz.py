@@ -87,6 +87,7 @@ def test_flipped_bit_anywhere_is_refused_or_in_what_says_nothing(good: bytes, tm
     (tmp_path / "tiny.py").touch()
     path.write_bytes(good)
     before, found = take_apart(path), []
+    assert outcome(path, good) == "read"
     for _ in range(300):
         content = bytearray(good)
         content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
@@ -94,7 +95,7 @@ def test_flipped_bit_anywhere_is_refused_or_in_what_says_nothing(good: bytes, tm
         if found[-1] == "read":  # a time, or the version that made it
             assert take_apart(path) == before
     assert found.count("read") < 30
-    assert set(found) == {"refused", "read"}
+    assert set(found) <= {"refused", "read"}
 
 
 def test_cut_anywhere_is_refused(good: bytes, tmp_path: Path) -> None:

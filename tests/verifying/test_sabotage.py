@@ -10,7 +10,7 @@ import pytest
 
 from genmed.engine.checkpoint import list_checkpoints
 from genmed.ground.fingerprints import digest_file
-from tests.harness import Genmed, edit_document, forge_trace
+from tests.harness import Genmed, digest_again, edit_document, forge_trace
 from tests.verifying.faults import NOISY_BACKWARD, Arguments, change_label, change_pixel
 
 STEPS = 28
@@ -50,6 +50,11 @@ def edit_config(run: Path, key: str, value: str) -> None:
     path.write_text(changed)
 
 
+def edit_text(path: Path, old: str, new: str) -> None:
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
 def swap_checkpoints(run: Path) -> None:
     first, second, *_ = list_checkpoints(run / "checkpoints")
     first.rename(run / "aside")
@@ -67,6 +72,7 @@ def copy_checkpoint(run: Path) -> None:
     digests = {path.name: digest_file(path) for path in place.iterdir() if path.name != "manifest.json"}
     edit_document(place / "manifest.json", lambda manifest: manifest.update(files=digests))
     assert state["progress"]["step"] == 8
+    digest_again(run)
 
 
 RECORD: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -83,6 +89,19 @@ RECORD: dict[str, tuple[Callable[[Path], object], str]] = {
             (run / "trace.jsonl").read_text().replace('"step":9,"epoch":2', '"step":9,"epoch":3')
         ),
         "trace.jsonl is damaged or was edited: line 10 does not follow",
+    ),
+    "a figure in metrics.csv": (
+        lambda run: edit_text(run / "metrics.csv", "\n1,7,", "\n1,8,"),
+        "metrics.csv was edited: it fails its digest in run.json",
+    ),
+    "a score in predictions.csv": (
+        lambda run: edit_text(run / "predictions.csv", ",0.", ",1."),
+        "predictions.csv was edited: it fails its digest in run.json",
+    ),
+    "predictions that are gone": (lambda run: (run / "predictions.csv").unlink(), "predictions.csv is missing"),
+    "a checkpoint that is gone": (
+        lambda run: shutil.rmtree(run / "checkpoints" / "step-0000008-epoch-0002"),
+        "step-0000008-epoch-0002/manifest.json is missing",
     ),
     "two checkpoints in each other's place": (swap_checkpoints, "step-0000004-epoch-0001 is not what it is called"),
 }

@@ -48,7 +48,7 @@ EXITS = [("identical", 0, 0), ("consistent", 1, 0), ("diverged", 1, 1), ("not co
 
 @pytest.mark.parametrize(("verdict", "plain", "accepting"), EXITS)
 def test_exit_code_is_that_of_the_contract(verdict: str, plain: int, accepting: int) -> None:
-    report = Report("run", verdict, 1, 1)  # type: ignore[arg-type]
+    report = Report("run", verdict, "completed", 1, 1)  # type: ignore[arg-type]
     assert (report.exit_code(), report.exit_code(accept_consistent=True)) == (plain, accepting)
 
 

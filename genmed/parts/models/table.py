@@ -56,6 +56,8 @@ def check_model(name: str, image_size: int) -> None:
     if is_user_model(name):
         find_user_file(name)
         return
+    if name.endswith(".py"):
+        raise ConfigError(f"{name} is a file: name its function, too", f"for example {name}:build")
     if name not in list_models():
         raise ConfigError(
             f"unknown model {name!r}", f"{suggest(name, list_models())}; or file.py:function for a model of your own"

@@ -17,6 +17,7 @@ NOT_COMPARED = ("schema", "where.*", "git.diff", "git.diff_truncated", "gpus.*.d
 
 # A field's pattern, the devices on which a difference can change bits, and why; the first that matches counts.
 RULES: tuple[tuple[str, frozenset[str], str], ...] = (
+    ("code.*", EVERYWHERE, "the code says what is computed; `genmed verify` shows the difference"),
     ("python.*", EVERYWHERE, "another interpreter may order and round otherwise"),
     ("os.system", EVERYWHERE, "another system has other builds of every library"),
     ("os.machine", EVERYWHERE, "another architecture has other arithmetic"),

@@ -68,6 +68,8 @@ def _place_model(recorded: str, model_file: Path | None) -> str:
             f"the run's model is {name}:{function}, and code of a bundle is never executed",
             f"read code/{name} in the bundle; if you trust it, unpack it and name it with --model-file",
         )
+    if not model_file.is_file():
+        raise ConfigError(f"no file {model_file} for --model-file", "name your copy of the run's model")
     if model_file.name != name:
         raise ConfigError(f"--model-file is {model_file.name}, the run's model is {name}", "give the file that name")
     return f"{model_file.absolute()}:{function}"
@@ -81,6 +83,8 @@ def _place_weights(recorded: str, weights: Path | None) -> str:
     name = Path(recorded).name
     if weights is None:
         raise ConfigError(f"the run began from the weights {name}", "name your copy of that file with --weights")
+    if not weights.is_file():
+        raise ConfigError(f"no file {weights} for --weights", "name your copy of the file that the run began from")
     if weights.name != name:
         raise ConfigError(f"--weights is {weights.name}, the run's file is {name}", "give the file that name")
     return str(weights.absolute())

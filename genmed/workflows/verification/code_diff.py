@@ -8,29 +8,32 @@ from pathlib import Path
 from typing import Any
 
 from genmed.ground.sealed import read_sealed
-from genmed.records.environment.code import is_user_file
+from genmed.records.config import Config
+from genmed.records.environment.code import digest_code, is_user_file
+from genmed.records.environment.repository import describe_repository
 from genmed.records.run_folder import RunFolder
-from genmed.workflows.assemble import Session, list_user_files
+from genmed.workflows.assemble import list_user_files
 
 MOST_LINES = 400
 
 
-def diff_code(folder: RunFolder, session: Session) -> str:
+def diff_code(folder: RunFolder, config: Config) -> str:
     """The user's files against the run's copies; of genmed's own the names, and git's diff then against that of now.
 
     Empty where nothing changed. Raises RecordError.
     """
     recorded = read_sealed(folder.environment_path)
-    files = recorded["code"]["files"], session.code["files"]
+    brought = list_user_files(config)
+    files = recorded["code"]["files"], digest_code(brought)["files"]
     changed = sorted(name for name in files[0].keys() | files[1].keys() if files[0].get(name) != files[1].get(name))
     lines: list[str] = []
-    here = {path.name: path for path in list_user_files(session.task.config)}
+    here = {path.name: path for path in brought}
     for name in filter(is_user_file, changed):
         lines += _diff(name, _read(folder.code_path / name), _read(here.get(name)))
     own = [name for name in changed if not is_user_file(name)]
     lines += [f"{name}: {_how(name, *files)}" for name in own]
     if own:
-        lines += _diff_repositories(recorded["git"] or {}, session.environment["git"] or {})
+        lines += _diff_repositories(recorded["git"] or {}, describe_repository() or {})
     if len(lines) > MOST_LINES:
         lines = [*lines[:MOST_LINES], f"... and {len(lines) - MOST_LINES} more lines"]
     return "\n".join(lines)

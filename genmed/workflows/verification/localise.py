@@ -142,7 +142,7 @@ def _compare_with_record(step: int, found: _Repetition, recorded: Sequence[Modul
     says = f"step {step} gives the same bits each time here, but others than recorded"
     if recorded is None:
         return Localisation(
-            step, True, False, f"{says}; of a run trained with --trace-modules the first module that differs is named"
+            step, True, False, f"{says} (had the run been trained with --trace-modules, the module would be named)"
         )
     parted = _find_first(recorded, group_by_module(found.operations))
     if parted is None:

@@ -92,6 +92,8 @@ class Report:
 
     run: str
     verdict: Verdict
+    status: str
+    """Of the run: one that is not completed is compared as far as it was recorded."""
     steps_compared: int
     steps_total: int
     first_divergence: Divergence | None = None
@@ -144,6 +146,7 @@ class Report:
                 and {"total": self.segments_total, "checked": [asdict(entry) for entry in self.segments]}
             )
             or None,
+            "status": self.status,
             "judged_by": self.bounds and self.bounds.says,
             "code_diff": self.code_diff or None,
         }

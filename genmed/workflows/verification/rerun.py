@@ -92,8 +92,10 @@ class _Watcher:
             raise _EnoughError
 
     def on_epoch(self, report: EpochReport) -> None:
-        self.reporter.epoch(report, self.epochs)
         self._compare_position()
+        if self.comparison.divergence is None:
+            last = self.comparison.recorded.last
+            self.reporter.message(f"equal up to step {report.step} of {last} (epoch {report.epoch} of {self.epochs})")
         if report.step == self.comparison.stretch.last and not self.trains_on:
             raise _EnoughError
 
@@ -157,7 +159,7 @@ class Rerun:
         if comparison.divergence and not self.full:
             return {}
         stretch, batch_size = comparison.stretch, training.task.config.training.batch_size
-        self.reporter.begin_steps(stretch.after, stretch.last, batch_size)
+        self.reporter.begin_steps(stretch.after, stretch.last, batch_size, "verifying")
         try:
             with training.store:
                 training.run()

@@ -564,6 +564,7 @@ def test_every_captured_field_has_a_rule_and_every_rule_a_field() -> None:
     captured = capture_environment()
     captured["gpus"] = [{"index": 0, "name": "", "driver": "", "memory_bytes": 0, "compute_capability": ""}]
     captured["git"] = {"commit": "", "branch": "", "dirty": False, "diff": "", "diff_truncated": False}
+    captured["code"] = {"digest": "", "files": {"model.py": ""}}  # a run's record has it beside these
     fields = [field for field, _ in differences._flatten(captured)]
     patterns = [*differences.NOT_COMPARED, *(pattern for pattern, _, _ in differences.RULES)]
     matched = {

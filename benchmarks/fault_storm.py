@@ -124,11 +124,14 @@ class Fault:
         return lambda report: report["verdict"] != "not comparable" and report["cause"][0]["what"] == what
 
     def forged_field(self) -> Check:
-        """In a record that is consistent throughout."""
+        """In a record that is consistent throughout, but for a state that was kept after the step, if one was."""
         from tests.harness import forge_trace
 
         step, field = self.draw.randint(2, STEPS), self.draw.choice(FIELDS)
         forge_trace(self.run, lambda lines: lines[step].update({field: lines[step - 1][field]}))
+        kept = list(self.run.glob(f"checkpoints/step-{step:07d}-*"))
+        if kept and field in ("param", "buffer", "optim"):
+            return self._names_problem(f"is not the state to which the trace comes at step {step}$")
         return self._is_placed(step, field)
 
     def parameter_bit(self) -> Check:

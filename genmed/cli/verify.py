@@ -130,6 +130,8 @@ def _verify_bundle(
 
 
 def _print_report(report: "Report") -> None:
+    import sys
+
     from genmed.cli.output import print_table, show_difference, show_number
     from genmed.cli.results import print_pairs
 
@@ -139,7 +141,7 @@ def _print_report(report: "Report") -> None:
     if any(entry.found is not None for entry in report.metrics):
         print_table(["metric", "recorded", "found", "difference"], rows, numbers=["recorded", "found", "difference"])
     if report.code_diff:
-        print(report.code_diff)
+        print(f"{report.code_diff}\n" if sys.stdout.isatty() else report.code_diff)
     pairs = [("run", report.run)]
     if report.status != "completed":
         pairs.append(("status", f"{report.status}: compared as far as it was recorded, without final metrics"))

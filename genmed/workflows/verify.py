@@ -32,7 +32,7 @@ from genmed.workflows.reporting import Reporter
 from genmed.workflows.verification.code_diff import diff_code
 from genmed.workflows.verification.localise import WITHOUT_ARITHMETIC, localise
 from genmed.workflows.verification.options import Options
-from genmed.workflows.verification.parallel import Assignment, run_beside
+from genmed.workflows.verification.parallel import Assignment, run_beside, start_server
 from genmed.workflows.verification.report import (
     Bounds,
     Localisation,
@@ -47,6 +47,8 @@ from genmed.workflows.verification.verdict import judge, order_by_likelihood
 
 MOST_IMAGES = 100
 PLAIN = Options()
+NOT_AGAIN = {f"checkpoints.{key}": None for key in ("every_steps", "keep_every_steps", "keep_every_epochs")}
+"""States that the run was to keep; of what is computed again the ends of epochs are enough."""
 
 
 def verify(
@@ -82,12 +84,14 @@ def _verify(
     data_root: Path | None,
     config: Config | None,
 ) -> Report:
+    if options.jobs > 1:
+        start_server()
     if damage := find_damage(folder, document):
         return _refuse(document, damage)
     trace = check_trace(folder, document)
     if not trace.lines:
         return _refuse(document, [f"{folder.trace_path} has no step to compare"])
-    config = config or read_config(folder, document, data_root)
+    config = (config or read_config(folder, document, data_root)).replace(**NOT_AGAIN)
     if gone := _find_gone(folder, config):
         return _refuse(document, gone)
     code = compare_code(document, digest_code(list_user_files(config)), read_files(folder))

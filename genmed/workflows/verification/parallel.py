@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 
 from genmed.engine.trace import read_trace
@@ -24,6 +25,7 @@ from genmed.workflows.verification.rerun import Found, Rerun
 from genmed.workflows.verification.stretches import Stretch, list_kept
 
 ASKED_EACH_SECONDS = 0.2
+METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,21 @@ _rerun: Rerun | None = None
 """Of this process, if it is one of the pool."""
 
 
+def start_server() -> None:
+    """Lets the process from which the others are forked import torch, while this one has other work."""
+    if METHOD == "forkserver":
+        multiprocessing.set_forkserver_preload([__name__])
+        with _interrupt_blocked():
+            forkserver.ensure_running()
+
+
 def run_beside(assignment: Assignment, stretches: Sequence[Stretch], jobs: int, stop: StopSignal) -> Iterator[Found]:
     """What came of each, in the order in which they end.
 
     Unless wanted in full, those after one that differs are left, and those before it waited for, so that the first is
     found. Raises Interrupted where a signal asked to stop, RunError where a process was killed.
     """
-    method = "forkserver" if sys.platform == "linux" else "spawn"
-    context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload([__name__])
+    context = multiprocessing.get_context(METHOD)
     executor = ProcessPoolExecutor(min(jobs, len(stretches)), context, _begin, (assignment, dict(os.environ)))
     try:
         with _interrupt_blocked():  # the terminal sends it to all processes; this one sees to the others

@@ -134,8 +134,9 @@ class Rerun:
         comparison = _Comparison(self.recorded, stretch, self.full)
         if stretch.number == 1 and fingerprint_learner(learner, progress) != self.recorded.header["initial"]:
             comparison.divergence = Divergence(self.recorded.start, progress.epoch, "initial")
+        trains_on = stretch.is_last and self.document.status == "completed"
         best = find_end_of_epoch(self.kept, progress.best_epoch)
-        if best and best.step <= stretch.after:  # the final metrics may be of this one
+        if trains_on and best and best.step <= stretch.after:  # the final metrics may be of this one
             shutil.copytree(best.folder, scratch / best.folder.name)
         watcher = _Watcher(
             comparison,
@@ -144,7 +145,7 @@ class Rerun:
             self.reporter,
             self.stop,
             task.total_epochs,
-            trains_on=stretch.is_last and self.document.status == "completed",
+            trains_on,
         )
         store = CheckpointStore(scratch, self.session.identity)
         training = Training(task, learner, progress, make_loader(task), comparison, store, watcher)

@@ -21,6 +21,8 @@ SHORT, LONG = 0xFFFF, 0xFFFFFFFF
 UTF8 = 0x800
 STORED, DEFLATED = 0, 8
 LOCATES = b"PK\x06\x07"
+VERSIONS = (20, 45)
+"""Of the format: as it was, and with sizes beyond 32 bits."""
 TIME = (1980, 1, 1, 0, 0, 0)
 PLAIN_FILE = 0o100644 << 16
 LONGEST_NAME = 255
@@ -164,14 +166,14 @@ class Archive:
     def _read_directory(self, place: int, end: int, count: int) -> Iterator[Entry]:
         for _ in range(count):
             fields = self._take_at(place, CENTRAL, b"PK\x01\x02", "entry in its directory")
-            system, flags, method, crc, packed, size = fields[0] >> 8, fields[2], fields[3], *fields[6:9]
+            system, version, flags, method, crc, packed, size = fields[0] >> 8, *fields[1:4], *fields[6:9]
             name_length, extra_length, comment_length, disk, _, attributes, begin = fields[9:16]
             name = _decode(self._take(name_length), flags)
             extra = self._take(extra_length)
             place += CENTRAL.size + name_length + extra_length + comment_length
             if comment_length or disk or place > end:
                 raise RecordError(f"{name!a} has a comment, or lies outside the directory", MEND)
-            _check_kind(name, flags, method, system, attributes)
+            _check_kind(name, version, flags, method, system, attributes)
             size, packed, begin = _widen(name, [size, packed, begin], extra)
             if method == STORED and packed != size:
                 raise RecordError(f"{name!a} is stored, and declares {size} bytes in {packed}", MEND)
@@ -198,7 +200,8 @@ class Archive:
             name, extra = _decode(self._take(fields[8]), flags), self._take(fields[9])
             size, packed = _widen(name, [size, packed], extra)
             found = (name, size, packed, method == DEFLATED, crc)
-            if found != (entry.name, entry.size, entry.packed, entry.deflated, entry.crc) or flags & ~UTF8:
+            declared = (entry.name, entry.size, entry.packed, entry.deflated, entry.crc)
+            if found != declared or fields[0] not in VERSIONS or flags & ~UTF8:
                 raise RecordError(f"{entry.name!a} has another header than the directory says", MEND)
             data = place + LOCAL.size + fields[8] + fields[9]
             yield entry.name, data
@@ -216,7 +219,9 @@ def _decode(name: bytes, flags: int) -> str:
         raise RecordError(f"the name {name!r} is not UTF-8", MEND) from None
 
 
-def _check_kind(name: str, flags: int, method: int, system: int, attributes: int) -> None:
+def _check_kind(name: str, version: int, flags: int, method: int, system: int, attributes: int) -> None:
+    if version not in VERSIONS:
+        raise RecordError(f"{name!a} is of version {version} of the format; {VERSIONS} are read", MEND)
     if flags & 1:
         raise RecordError(f"{name!a} is encrypted", MEND)
     if flags & ~UTF8:

@@ -257,3 +257,19 @@ def test_each_field_of_the_trace_is_compared(finished: Genmed, field: str) -> No
     assert (result.code, result.json["verdict"]) == (1, "diverged"), result.json["problems"]
     found = result.json["first_divergence"]
     assert (found["step"], found["field"]) == (6, field)
+
+
+def test_forged_position_of_a_kept_state_is_found_where_it_was_kept(finished: Genmed) -> None:
+    """The best figure so far decides which weights the final metrics are of; no line of the trace has it."""
+    run = finished.run_folder()
+    place = run / "checkpoints" / "step-0000014-epoch-0002-end"
+    state = json.loads((place / "state.json").read_text())
+    state["progress"]["best_value"] = (0.875).hex()
+    (place / "state.json").write_text(json.dumps(state))
+    digest = {"state.json": digest_file(place / "state.json")}
+    edit_document(place / "manifest.json", lambda manifest: manifest["files"].update(digest))
+    digest_again(run)
+    result = finished("verify", "latest", "--json")
+    assert (result.code, result.json["verdict"]) == (1, "diverged"), result.json["problems"]
+    found = result.json["first_divergence"]
+    assert (found["step"], found["epoch"], found["field"]) == (14, 2, "metrics")

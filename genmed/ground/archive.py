@@ -220,14 +220,14 @@ def _decode(name: bytes, flags: int) -> str:
 
 
 def _check_kind(name: str, version: int, flags: int, method: int, system: int, attributes: int) -> None:
-    if version not in VERSIONS:
-        raise RecordError(f"{name!a} is of version {version} of the format; {VERSIONS} are read", MEND)
     if flags & 1:
         raise RecordError(f"{name!a} is encrypted", MEND)
     if flags & ~UTF8:
         raise RecordError(f"{name!a} has the flags {flags:#x}, which are not read", MEND)
     if method not in (STORED, DEFLATED):
         raise RecordError(f"{name!a} is packed by method {method}; stored and deflated files are read", MEND)
+    if version not in VERSIONS:
+        raise RecordError(f"{name!a} is of version {version} of the format; {VERSIONS} are read", MEND)
     kind = attributes >> 16 & 0o170000
     if system != 3 or kind not in (0, 0o100000) or attributes & 0x10:
         raise RecordError(f"{name!a} is no plain file (a link, a folder or a device)", MEND)

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -12,6 +12,14 @@ from genmed.ground.errors import ConfigError, RequestError
 if TYPE_CHECKING:
     from genmed.workflows.verification.options import Options
     from genmed.workflows.verification.report import Report
+
+
+class Brought(NamedTuple):
+    """The reviewer's own copies of a bundle's files."""
+
+    model_file: Path | None
+    weights: Path | None
+    dataset_file: Path | None
 
 
 def command(
@@ -55,6 +63,10 @@ def command(
         Path | None,
         typer.Option(help="For a bundle: your copy of the file that the run began from.", show_default=False),
     ] = None,
+    dataset_file: Annotated[
+        Path | None,
+        typer.Option(help="For a bundle: your copy of the file with the run's own dataset.", show_default=False),
+    ] = None,
     root: Root = None,
     json: Json = False,
     debug: Debug = False,
@@ -67,15 +79,18 @@ def command(
     if tolerance is not None and not math.isfinite(tolerance):
         raise RequestError(f"--tolerance must be a finite number, got {tolerance}", "for example --tolerance 0.01")
     is_bundle = run.endswith(".zip") or Path(run).is_file()
-    if not is_bundle and (model_file or weights):
-        raise ConfigError(f"--model-file and --weights go with a bundle, and {run} is a run", "leave them out")
+    brought = Brought(model_file, weights, dataset_file)
+    if not is_bundle and any(brought):
+        raise ConfigError(
+            f"--model-file, --weights and --dataset-file go with a bundle, and {run} is a run", "leave them out"
+        )
 
     from genmed.cli.output import print_json
     from genmed.workflows.verification.options import Options
 
     options, place = Options(full, segments, tuple(segment or ()), jobs, tolerance), root_folder(root)
     if is_bundle:
-        report = _verify_bundle(Path(run), place, options, data_root, model_file, weights)
+        report = _verify_bundle(Path(run), place, options, data_root, brought)
     else:
         report = _verify_run(run, place, options, data_root)
     print_json(report.to_json()) if json else _print_report(report)
@@ -108,8 +123,7 @@ def _verify_bundle(
     root: Path,
     options: "Options",
     data_root: Path | None,
-    model_file: Path | None,
-    weights: Path | None,
+    brought: Brought,
 ) -> "Report":
     from genmed.ground.interpreter import restart
     from genmed.workflows.bundle import opened, read_bundled_config, trusted_config
@@ -117,7 +131,7 @@ def _verify_bundle(
 
     recorded = read_bundled_config(bundle)
     try:
-        config = trusted_config(recorded, data_root, model_file, weights)
+        config = trusted_config(recorded, data_root, *brought)
     except ConfigError as error:
         raise ConfigError(f"{bundle}: {error.message}", error.hint) from None
     restart(interpreter_variables(config))  # by then nothing is left unpacked: it does not come back

@@ -82,7 +82,7 @@ def try_step(task: Task, learner: Learner) -> list[str]:
     strict = task.config.compute.determinism == "strict"
     model = learner.model
     buffers = {name: value.clone() for name, value in model.named_buffers()}
-    set_training_mode(model, task.config.model, len(task.classes))
+    set_training_mode(model, task.config.model, task.outputs)
     watch = _Watch(Frames(model))
     try:
         with watch.frames.watched(), _Operations(watch):
@@ -123,8 +123,7 @@ def _refusal(operation: str, module: str, device: str) -> DeterminismError:
 def _small_batch(task: Task) -> Batch:
     """Two training images a shard: enough for BatchNorm."""
     rows = task.rows["train"][: 2 * task.config.compute.shards]
-    pixels = task.images.map()[rows]
-    return Batch(torch.from_numpy(rows), torch.from_numpy(pixels), torch.from_numpy(task.labels[rows]))
+    return Batch(torch.from_numpy(rows), torch.from_numpy(task.images.read(rows)), torch.from_numpy(task.targets[rows]))
 
 
 def _describe(task: Task) -> str:

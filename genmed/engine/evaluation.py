@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from genmed.engine.learner import Learner
-from genmed.engine.step import compute_logits, sum_loss, to_input
+from genmed.engine.objective import count_terms, score, sum_loss
+from genmed.engine.step import compute_logits, to_input
 from genmed.engine.task import Task
 from genmed.ground.randomness import derive_seed
 from genmed.parts.data.loader import BatchLoader, plan_evaluation
-from genmed.parts.metrics import Scores, measure
+from genmed.parts.metrics import Scores, measure, pool_studies
 from genmed.seed import seed_generators
 
 
@@ -53,16 +54,16 @@ def evaluate(
                 raise StoppedError
             images = to_input(batch.images, learner, task, None)
             logits = compute_logits(learner, task, images)
-            scores.append(torch.sigmoid(logits).cpu())
-            loss += float(sum_loss(logits, task, batch.labels))
+            scores.append(score(task.kind, logits).cpu())
+            loss += float(sum_loss(task.kind, logits, batch.targets, task.config.loss, task.weights))
     found = torch.cat(scores).numpy()
-    metrics: dict[str, float | None] = {f"{split}_loss": _finite(loss / (len(rows) * len(task.classes)))}
+    terms = count_terms(task.kind, task.targets[rows])
+    metrics: dict[str, float | None] = {f"{split}_loss": _finite(loss / terms)}
+    studies = [task.studies[row] for row in rows] if task.studies else ()
+    judged, truth = pool_studies(found, task.labels[rows], studies)
     finite = bool(np.isfinite(found).all())
-    if finite:
-        metrics |= measure(split, found, task.labels[rows], task.classes)
-    else:
-        metrics |= dict.fromkeys(measure(split, np.zeros_like(found), task.labels[rows], task.classes))
-    return Evaluation(found, metrics)
+    measured = measure(split, judged if finite else np.zeros_like(judged), truth, task.classes, task.kind)
+    return Evaluation(found, metrics | (measured if finite else dict.fromkeys(measured)))
 
 
 def _finite(value: float) -> float | None:

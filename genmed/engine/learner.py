@@ -27,7 +27,7 @@ class Learner:
     scaler: torch.amp.GradScaler | None
     """For fp16 alone."""
     channels: int
-    """1 or 3: grey images are repeated for 3."""
+    """1 or 3: what the model takes; grey images are repeated for 3."""
 
     @property
     def trained(self) -> dict[str, torch.Tensor]:
@@ -83,7 +83,7 @@ def build_learner(task: Task) -> Learner:
 
     compute = task.config.compute
     seed_generators(derive_seed(task.config.seed, "init"))
-    model = build_model(task.config.model, len(task.classes), task.config.data.image_size)
+    model = build_model(task.config.model, task.outputs, task.config.data.image_size, task.images.channels)
     memory = torch.channels_last if compute.memory_format == "channels_last" else torch.contiguous_format
     model = model.to(device=task.device, memory_format=memory)  # type: ignore[call-overload]
     optimizer = _build_optimizer([p for p in model.parameters() if p.requires_grad], task.config.optimizer, task.device)

@@ -88,7 +88,7 @@ class Training:
         )
         last = min(len(plan), progress.step_in_epoch + task.total_steps - progress.step)
         draws = draw_epoch(config.seed, progress.epoch, len(task.ids))
-        set_training_mode(self.learner.model, config.model, len(task.classes))
+        set_training_mode(self.learner.model, config.model, task.outputs)
         images, start = 0, time.perf_counter()
         self._before_reading()
         for batch in self.loader.read(plan[progress.step_in_epoch : last]):

@@ -1,42 +1,72 @@
 """Bytes to numbers: (pixel / 255 - mean) / std."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
+from genmed.parts.data.cache import ImageBytes
 from genmed.parts.data.loader import Rows
-from genmed.parts.data.records import Pixels
 from genmed.records.config.sections import Normalisation
 
-# Grey images have one mean; torchvision's weights were trained with these, averaged over the colours.
-IMAGENET = (0.449, 0.226)
+if TYPE_CHECKING:
+    import torch
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and std of the colours that torchvision's weights were trained with."""
+IMAGENET_GREY = (0.449, 0.226)
+"""The same, averaged over the colours."""
 ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """On the scale 0 to 1."""
+    """On the scale 0 to 1; one number each, or three for colours that differ."""
 
-    mean: float
-    std: float
+    mean: float | tuple[float, ...]
+    std: float | tuple[float, ...]
+
+    def apply(self, values: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) float32, of values 0 to 255."""
+        if isinstance(self.mean, float) and isinstance(self.std, float):
+            return (values - 255 * self.mean) * (1 / (255 * self.std))
+        mean, factor = 255 * np.array(self.mean), 1 / (255 * np.array(self.std))
+        return (values - _by_channel(mean, values)) * _by_channel(factor, values)
 
 
-def choose_scaling(config: Normalisation, pixels: Pixels, train: Rows) -> Scaling:
-    """The scaling that the config names; for `dataset` from the training images' bytes, summed as integers: exact."""
+def _by_channel(numbers: npt.NDArray[np.float64], values: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(numbers.astype(np.float32)).to(values.device).view(1, -1, 1, 1)
+
+
+def choose_scaling(config: Normalisation, images: ImageBytes, train: Rows) -> Scaling:
+    """The scaling that the config names; for `dataset` of the training images' bytes, by channel."""
     if config.method == "imagenet":
-        return Scaling(*IMAGENET)
+        return Scaling(*(IMAGENET if images.channels == 3 else IMAGENET_GREY))
     if config.method == "half":
         return Scaling(0.5, 0.5)
     if config.method == "fixed":
         assert config.mean is not None
         assert config.std is not None
         return Scaling(config.mean, config.std)
-    count = total = squares = 0
+    histograms = np.zeros((images.channels, 256), dtype=np.int64)
     for start in range(0, len(train), ROWS_AT_ONCE):
-        histogram = np.bincount(pixels[train[start : start + ROWS_AT_ONCE]].reshape(-1), minlength=256).tolist()
-        count += sum(histogram)
-        total += sum(value * times for value, times in enumerate(histogram))
-        squares += sum(value * value * times for value, times in enumerate(histogram))
+        pixels = images.read(train[start : start + ROWS_AT_ONCE])
+        for channel in range(images.channels):
+            histograms[channel] += np.bincount(pixels[:, channel].reshape(-1), minlength=256)
+    means, stds = zip(*(_measure(histogram.tolist()) for histogram in histograms), strict=True)
+    return Scaling(means[0], stds[0]) if images.channels == 1 else Scaling(means, stds)
+
+
+def _measure(histogram: list[int]) -> tuple[float, float]:
+    """Mean and std of bytes, summed as integers: exact."""
+    count = sum(histogram)
+    total = sum(value * times for value, times in enumerate(histogram))
+    squares = sum(value * value * times for value, times in enumerate(histogram))
     variance = (squares * count - total * total) / (count * count)
-    return Scaling(total / count / 255, max(math.sqrt(variance) / 255, 1e-3))
+    return total / count / 255, max(math.sqrt(variance) / 255, 1e-3)

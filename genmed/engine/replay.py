@@ -18,7 +18,7 @@ def replay_steps(learner: Learner, task: Task, loader: BatchLoader, first: int, 
     No validation comes between, for it leaves no trace in the steps.
     """
     config = task.config
-    set_training_mode(learner.model, config.model, len(task.classes))
+    set_training_mode(learner.model, config.model, task.outputs)
     step = first
     while step <= last:
         epoch, position = divmod(step - 1, task.steps_per_epoch)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genmed.engine.learner import Learner
+from genmed.engine.objective import count_terms, sum_loss
 from genmed.engine.schedule import learning_rate
 from genmed.engine.shards import RunningStatistics, combine_as_tree
 from genmed.engine.task import Task
@@ -76,13 +77,15 @@ def compute_gradients(
 ) -> tuple[list[str], torch.Tensor]:
     """Leaves the gradient of the batch's mean loss in the parameters.
 
-    Each shard's loss is divided by the whole batch's count beforehand: the same number for all, so that the sums need
-    no pass of their own and fp16 does not overflow. Returns the shards' input fingerprints and parts of the loss.
+    Each shard's loss is divided by the whole batch's count of terms beforehand: the same number for all, so that the
+    sums need no pass of their own and fp16 does not overflow. Returns the shards' input fingerprints and parts of the
+    loss.
     """
     import torch
 
     shards = task.config.compute.shards
     size = len(batch.rows) // shards
+    terms = count_terms(task.kind, task.targets[batch.rows.numpy()])
     statistics = RunningStatistics(learner.model, shards)
     trained = list(learner.trained.values())
     inputs: list[str] = []
@@ -97,7 +100,8 @@ def compute_gradients(
             inputs.append(fingerprint_tensors([("input", images)]))
         with statistics.watch_shard():
             logits = compute_logits(learner, task, images)
-        loss = sum_loss(logits, task, batch.labels[part]) / (len(batch.rows) * len(task.classes))
+        targets = batch.targets[part]
+        loss = sum_loss(task.kind, logits, targets, task.config.loss, task.weights) / terms
         (learner.scaler.scale(loss) if learner.scaler else loss).backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
         gradients.append([parameter.grad for parameter in trained])
@@ -136,20 +140,20 @@ def _update(learner: Learner, task: Task, lr: float) -> str:
 
 
 def to_input(images: torch.Tensor, learner: Learner, task: Task, draws: Draws | None) -> torch.Tensor:
-    """(B, 1, S, S) uint8 to (B, C, S, S) float32 on the device as the network takes it; augmented by `draws`."""
+    """(B, 1 or 3, S, S) uint8 to (B, C, S, S) float32 on the device as the network takes it; augmented by `draws`."""
     import torch
 
     values = images.to(task.device, non_blocking=True).float()
     if draws is not None:
         values = augment(values, draws, task.strength)
-    values = (values - 255 * task.scaling.mean) * (1 / (255 * task.scaling.std))
+    values = task.scaling.apply(values)
     values = values.expand(-1, learner.channels, -1, -1)
     channels_last = task.config.compute.memory_format == "channels_last"
     return values.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def compute_logits(learner: Learner, task: Task, images: torch.Tensor) -> torch.Tensor:
-    """(B, L) float32, whatever precision the network computes in."""
+    """(B, outputs) float32, whatever precision the network computes in."""
     import torch
 
     precision = task.config.compute.precision
@@ -157,24 +161,6 @@ def compute_logits(learner: Learner, task: Task, images: torch.Tensor) -> torch.
     with torch.autocast(task.device, dtype=kind or torch.bfloat16, enabled=kind is not None):
         logits: Any = learner.model(images)
     return logits.float()  # type: ignore[no-any-return]
-
-
-def sum_loss(logits: torch.Tensor, task: Task, labels: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy, weighted and smoothed as the config says, summed over samples and classes.
-
-    logits: (B, L) float32; labels: (B, L) uint8.
-    """
-    import torch
-    from torch.nn.functional import binary_cross_entropy_with_logits
-
-    smoothing = task.config.loss.label_smoothing
-    targets = labels.to(task.device, non_blocking=True).float()
-    if smoothing:
-        targets = targets * (1 - smoothing) + smoothing / 2
-    weights = None
-    if task.positive_weights is not None:
-        weights = torch.tensor(task.positive_weights, dtype=torch.float32, device=logits.device)
-    return binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="sum")
 
 
 def _add_all(left: Gradients, right: Gradients) -> Gradients:

@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from genmed.engine.normalise import Scaling
 from genmed.parts.data.augmentation import Strength
 from genmed.parts.data.cache import ImageBytes
 from genmed.parts.data.loader import Rows
-from genmed.parts.data.records import Labels
+from genmed.parts.data.records import Labels, TaskKind
 from genmed.records.config import Config
 
 
@@ -21,13 +19,25 @@ class Task:
     """cpu, cuda or mps, as resolved."""
     classes: tuple[str, ...]
     ids: tuple[str, ...]
+    kind: TaskKind
     labels: Labels
+    """(N, L), for the metrics."""
+    targets: Labels
+    """(N, outputs), for the loss; see `make_targets`."""
+    studies: tuple[str, ...]
+    """Of each image, where images of one study are scored together; else empty."""
     images: ImageBytes
     rows: dict[str, Rows]
     """Rows of each side of the split, ascending."""
     scaling: Scaling
     strength: Strength
-    positive_weights: tuple[float, ...] | None
+    weights: tuple[float, ...] | None
+    """Of the loss; see `weigh_targets`."""
+
+    @property
+    def outputs(self) -> int:
+        """Of the network."""
+        return int(self.targets.shape[1])
 
     @property
     def steps_per_epoch(self) -> int:
@@ -46,13 +56,3 @@ class Task:
     def total_epochs(self) -> int:
         """Epochs that are begun."""
         return -(-self.total_steps // self.steps_per_epoch)
-
-
-def weigh_positives(labels: Labels, choice: str | tuple[float, ...]) -> tuple[float, ...] | None:
-    """A weight a class for positive samples: negatives / positives for 'balanced'; None for 'none'."""
-    if choice == "none":
-        return None
-    if isinstance(choice, tuple):
-        return choice
-    positives = np.maximum(labels.sum(0, dtype=np.int64), 1)
-    return tuple(float(value) for value in (len(labels) - positives) / positives)

@@ -46,8 +46,9 @@ def digest_names(names: Iterable[str]) -> str:
 
 
 def digest_pixels(image: Any) -> str:
-    """Of one image: a C-contiguous uint8 array, with its shape."""
-    state = xxhash.xxh3_128(repr(image.shape).encode())
+    """Of one image: a C-contiguous uint8 or uint16 array, with its shape, and its dtype where that is not uint8."""
+    kind = "" if image.dtype == "uint8" else str(image.dtype)
+    state = xxhash.xxh3_128(f"{image.shape!r}{kind}".encode())
     state.update(image)
     return f"{TENSOR_ALGORITHM}:{state.hexdigest()}"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,23 @@ import numpy as np
 
 from genmed.engine.learner import Learner, build_learner, fingerprint_learner
 from genmed.engine.normalise import choose_scaling
+from genmed.engine.objective import make_targets, weigh_targets
 from genmed.engine.progress import Progress
-from genmed.engine.task import Task, weigh_positives
+from genmed.engine.task import Task
 from genmed.ground.determinism import apply_settings
 from genmed.ground.errors import ConfigError, DataError, DeterminismError
 from genmed.ground.fingerprints import digest_bytes, digest_file
 from genmed.ground.interpreter import is_started_with
 from genmed.ground.sealed import write_sealed
+from genmed.ground.user_files import find_user_file, is_user_file
 from genmed.parts.data.augmentation import choose_strength
-from genmed.parts.data.cache import ImageBytes, open_images
+from genmed.parts.data.cache import Entry, ImageBytes, open_images
 from genmed.parts.data.datasets import find_dataset
-from genmed.parts.data.records import SPLITS, DatasetFacts, Records
+from genmed.parts.data.images import Preparation
+from genmed.parts.data.labelling import apply_choices
+from genmed.parts.data.patients import find_patients
+from genmed.parts.data.records import SPLITS, UNKNOWN, DatasetFacts, Records
 from genmed.parts.data.split import Split, split_records
-from genmed.parts.models.table import find_user_file, is_user_model
 from genmed.records.config import Config
 from genmed.records.environment import capture_environment, digest_code
 from genmed.records.environment.cores import count_usable_processors
@@ -81,20 +86,54 @@ def choose_device(asked: str) -> str:
 
 
 def load_data(config: Config, reporter: Reporter, *, trust_stamps: bool) -> LoadedData:
-    """Reads the table, splits by patient, opens the images. Raises DataError."""
+    """Reads the table, opens the images, splits by patient. Raises DataError."""
     facts = find_dataset(config.data.dataset)
-    records = facts.load_records(Path(config.data.root), config.data)
+    records, entry = open_dataset(config, reporter, trust_stamps=trust_stamps)
+    if entry.broken:
+        if config.data.on_bad_image == "stop":
+            raise refuse_broken(list(entry.broken.values()))
+        records = records.leave_out(entry.broken)
+    images = entry.images if not entry.broken else entry.images.choose(_list_whole(entry))
     split = split_records(records, config.data)
-    processes = max(config.compute.num_workers, count_usable_processors())
-    images = open_images(
+    return LoadedData(facts, records, split, images, _fingerprint_data(records, split, images))
+
+
+def open_dataset(config: Config, reporter: Reporter, *, trust_stamps: bool) -> tuple[Records, Entry]:
+    """All rows of the table, and their images as prepared, with those that are broken. Raises DataError."""
+    records = read_records(config)
+    entry = open_images(
         records,
-        config.data.image_size,
+        Preparation(config.data.image_size, records.channels, config.data.bits),
         trust_stamps=trust_stamps,
-        processes=processes,
+        processes=max(config.compute.num_workers, count_usable_processors()),
         progress=reporter.progress,
         report=reporter.message,
     )
-    return LoadedData(facts, records, split, images, _fingerprint_data(facts, records, split, images))
+    return records, entry
+
+
+def read_records(config: Config) -> Records:
+    """The table as the config reads it, before any image is opened. Raises DataError, ConfigError."""
+    facts = find_dataset(config.data.dataset)
+    records = facts.load_records(Path(config.data.root), config)
+    if config.data.colour != "auto":
+        records = replace(records, colour=config.data.colour)
+    if config.data.patient_pattern and not records.patients:
+        records = replace(records, patients=find_patients(records.ids, config.data.patient_pattern))
+    return apply_choices(records, config.labels)
+
+
+def refuse_broken(reasons: list[str]) -> DataError:
+    more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    many = "1 image" if len(reasons) == 1 else f"{len(reasons)} images"
+    return DataError(
+        f"{many} cannot be read: {'; '.join(reasons[:3])}{more}",
+        "restore these files, remove them and their rows, or leave them out with --on-bad-image skip",
+    )
+
+
+def _list_whole(entry: Entry) -> list[int]:
+    return [row for row in range(len(entry.images)) if row not in entry.broken]
 
 
 def assemble(config: Config, reporter: Reporter, *, trust_stamps: bool = True) -> Session:
@@ -115,20 +154,29 @@ def assemble(config: Config, reporter: Reporter, *, trust_stamps: bool = True) -
     data = load_data(config, reporter, trust_stamps=trust_stamps)
     sides = np.array(data.split.sides)
     rows = {side: np.flatnonzero(sides == side) for side in SPLITS}
-    labels = data.records.labels
-    warnings = _find_imbalance(data, rows["train"])
+    records = data.records
+    targets = make_targets(records.task, records.labels)
+    weights = config.loss.positive_weights
+    if isinstance(weights, tuple) and len(weights) != targets.shape[1]:
+        raise ConfigError(
+            f"loss.positive_weights has {len(weights)} numbers, the network has {targets.shape[1]} outputs"
+        )
     task = Task(
         config=config,
         device=device,
-        classes=data.facts.classes,
-        ids=data.records.ids,
-        labels=labels,
+        classes=records.classes,
+        ids=records.ids,
+        kind=records.task,
+        labels=records.labels,
+        targets=targets,
+        studies=records.studies,
         images=data.images,
         rows=rows,
-        scaling=choose_scaling(config.normalisation, data.images.map(), rows["train"]),
+        scaling=choose_scaling(config.normalisation, data.images, rows["train"]),
         strength=choose_strength(config.augmentation),
-        positive_weights=weigh_positives(labels[rows["train"]], config.loss.positive_weights),
+        weights=weigh_targets(records.task, targets[rows["train"]], weights),
     )
+    warnings = find_oddities(data, rows["train"])
     if task.steps_per_epoch == 0:
         raise DataError(f"{len(rows['train'])} training images are too few for {config.compute.shards} shards")
     learner, hazards = _try_learner(task)
@@ -162,23 +210,17 @@ def _try_learner(task: Task) -> tuple[Learner, list[str]]:
 def write_data(folder: RunFolder, session: Session) -> None:
     """The table of images, and data.json, which holds its digest."""
     data, task = session.data, session.task
-    records, digests = data.records, data.images.digests
-    names = ["id", "patient", "site", "split", "labels", "file", "decoded", "prepared"]
-    labels = ["|".join(task.classes[column] for column in np.flatnonzero(row)) for row in records.labels]
-    columns = (records.ids, records.patients, records.sites, data.split.sides, labels)
-    write_table(
-        folder.images_path,
-        names,
-        zip(*columns, digests.file, digests.decoded, digests.prepared, strict=True),
-    )
+    records = data.records
+    write_table(folder.images_path, ["id", *IMAGE_COLUMNS, "file", "prepared"], list_images(data))
     sides = {}
     for side in SPLITS:
         rows = task.rows[side]
         sides[side] = {
             "images": len(rows),
-            "patients": len({records.patients[row] for row in rows}),
-            "sites": dict(sorted(Counter(records.sites[row] for row in rows).items())),
-            "positives": dict(zip(task.classes, records.labels[rows].sum(0, dtype=np.int64).tolist(), strict=True)),
+            "patients": len({records.patients[row] for row in rows}) if records.patients else None,
+            "sites": dict(sorted(Counter(records.sites[row] for row in rows).items())) if records.sites else {},
+            "positives": _count(records, rows, 1),
+            "unknown": _count(records, rows, UNKNOWN),
         }
     document = {
         "schema": 1,
@@ -187,33 +229,95 @@ def write_data(folder: RunFolder, session: Session) -> None:
         "licence": data.facts.licence,
         "citation": data.facts.citation,
         "fingerprint": data.fingerprint,
+        "lineage": data.facts.lineage,
+        "task": records.task,
         "classes": list(task.classes),
         "split": {"source": data.split.source, "official": data.split.official, "sides": sides},
         "normalisation": {"mean": task.scaling.mean, "std": task.scaling.std},
         "notes": list(records.notes),
+        "left_out": dict(records.left_out),
         "images": {"file": folder.images_path.name, "sha256": digest_file(folder.images_path)},
     }
     write_sealed(folder.data_path, document)
 
 
-def _fingerprint_data(facts: DatasetFacts, records: Records, split: Split, images: ImageBytes) -> str:
-    """SHA-256 over each image's id, decoded pixels, labels, patient, site and side: not where or how files lie."""
-    lines = ["\t".join(facts.classes)]
-    columns = (records.ids, images.digests.decoded, records.patients, records.sites, split.sides)
-    for row, values in enumerate(zip(*columns, strict=True)):
+def _count(records: Records, rows: Any, label: int) -> dict[str, int]:
+    """Of the images that have the label, by class."""
+    counts = (records.labels[rows] == label).sum(0, dtype=np.int64)
+    return dict(zip(records.classes, counts.tolist(), strict=True))
+
+
+IMAGE_COLUMNS = ("patient", "site", "study", "split", "labels", "decoded")
+"""What is known of an image, and what its data fingerprint is made of; how and where the files lie is no part of it."""
+
+
+def list_images(data: LoadedData) -> Iterator[tuple[str, ...]]:
+    """For each image its id, IMAGE_COLUMNS, and the digests of its file and of its prepared bytes."""
+    records, digests = data.records, data.images.digests
+    for row in range(len(records)):
+        study = records.studies[row] if records.studies else ""
+        known = (*records.describe(row), study, data.split.sides[row], name_labels(records, row))
+        yield (*known, digests.decoded[row], digests.file[row], digests.prepared[row])
+
+
+def name_labels(records: Records, row: int) -> str:
+    """`Edema|Effusion?`: the classes that are there, and with a question mark those of which nobody knows."""
+    marks = {1: "", UNKNOWN: "?"}
+    named = zip(records.classes, records.labels[row].tolist(), strict=True)
+    return "|".join(f"{name}{marks[label]}" for name, label in named if label in marks)
+
+
+def _fingerprint_data(records: Records, split: Split, images: ImageBytes) -> str:
+    """SHA-256 over each image's id, decoded pixels, labels, patient, site, study and side, and which were left out."""
+    lines = ["\t".join(records.classes)]
+    if records.task != "multi-label":
+        lines.append(f"task\t{records.task}")
+    unknown = ("",) * len(records)
+    columns = [records.ids, images.digests.decoded, records.patients or unknown, records.sites or unknown]
+    columns += [records.studies] if records.studies else []
+    for row, values in enumerate(zip(*columns, split.sides, strict=True)):
         lines.append("\t".join((*values, records.labels[row].tobytes().hex())))
+    lines += [f"left out\t{name}" for name in records.left_out]
     return digest_bytes("\n".join(lines).encode())
 
 
-def _find_imbalance(data: LoadedData, train: Any) -> list[str]:
-    positives = data.records.labels[train].sum(0, dtype=np.int64)
-    missing = [name for name, count in zip(data.facts.classes, positives, strict=True) if count == 0]
-    named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} other classes" if len(missing) > 3 else "")
-    return [f"Warning: no training image has {named}: nothing can be learned of it"] if missing else []
+def find_oddities(data: LoadedData, train: Any) -> list[str]:
+    """What a person should know of the data before they train on it."""
+    records, facts = data.records, data.facts
+    positives = (records.labels[train] == 1).sum(0)
+    missing = [name for name, count in zip(records.classes, positives, strict=True) if count == 0]
+    told = []
+    if missing:
+        named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} other classes" if len(missing) > 3 else "")
+        told.append(f"Warning: no training image has {named}: nothing can be learned of it")
+    told += [f"Left out: {name}, {reason}" for name, reason in records.left_out.items()]
+    if data.images.in_colour and records.colour == "grey":
+        told.append(
+            f"Note: {data.images.in_colour} images are in colour and read as grey (--set data.colour=rgb keeps it)"
+        )
+    return told + compare_counts(facts, data)
+
+
+def compare_counts(facts: DatasetFacts, data: LoadedData) -> list[str]:
+    """What is not as many as the dataset's authors say."""
+    records = data.records
+    found = {"images": len(records), "patients": len(set(records.patients)), **Counter(data.split.sides)}
+    if not data.split.official:
+        found = {name: count for name, count in found.items() if name not in SPLITS}
+    if not records.patients:
+        del found["patients"]
+    return [
+        f"Note: {found[name]:,} {what}, where the whole {facts.name} has {count:,}"
+        for name, count in facts.counts.items()
+        if name in found and found[name] != count
+        for what in (f"{name} images" if name in SPLITS else name,)
+    ]
 
 
 def list_user_files(config: Config) -> list[Path]:
-    return [find_user_file(config.model.name)] if is_user_model(config.model.name) else []
+    """The files whose code is part of the run's."""
+    named = {"dataset": config.data.dataset, "model": config.model.name}
+    return [find_user_file(name, what) for what, name in named.items() if is_user_file(name)]
 
 
 def _describe_weights(config: Config) -> dict[str, str | None] | None:

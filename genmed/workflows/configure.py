@@ -7,8 +7,9 @@ from typing import Any
 
 from genmed.ground.errors import ConfigError
 from genmed.ground.interpreter import list_variables
+from genmed.ground.user_files import is_user_file, with_absolute_path
 from genmed.parts.data.datasets import find_dataset
-from genmed.parts.models.table import check_model, is_user_model
+from genmed.parts.models.table import check_model
 from genmed.records.config import (
     Config,
     Layer,
@@ -42,7 +43,7 @@ def configure(
     dataset = find_dataset(first.data.dataset)
     defaults = layer_of_defaults(dataset.defaults, f"default for {dataset.name}")
     threads = layer_of_defaults({"compute.threads": count_default_threads()}, "physical cores, at most 8")
-    root = {} if dataset.built_in else {"data.root": f"data/{dataset.name}"}
+    root = {} if dataset.built_in else {"data.root": dataset.default_root}
     resolved = resolve([defaults, threads, layer_of_defaults(root, f"default for {dataset.name}"), *layers])
     check(resolved.config)
     return ResolvedConfig(_with_absolute_paths(resolved.config), resolved.origins)
@@ -57,12 +58,7 @@ def check(config: Config) -> None:
             f"put the data there or name their folder with --data-root; needed: {dataset.needs}",
         )
     check_model(config.model.name, config.data.image_size)
-    weights = config.loss.positive_weights
-    if isinstance(weights, tuple) and len(weights) != len(dataset.classes):
-        raise ConfigError(
-            f"loss.positive_weights has {len(weights)} numbers, {dataset.name} has {len(dataset.classes)} classes"
-        )
-    if config.model.weights == "torchvision" and is_user_model(config.model.name):
+    if config.model.weights == "torchvision" and is_user_file(config.model.name):
         raise ConfigError("torchvision has no weights for a model of your own", "name a file with --weights")
     if config.model.weights not in ("random", "torchvision") and not Path(config.model.weights).is_file():
         raise ConfigError(
@@ -85,8 +81,8 @@ def _with_absolute_paths(config: Config) -> Config:
     paths = {}
     if config.data.root:
         paths["data.root"] = str(Path(config.data.root).absolute())
-    if is_user_model(config.model.name):
-        paths["model.name"] = str(Path(config.model.name).absolute())
+    paths["model.name"] = with_absolute_path(config.model.name)
+    paths["data.dataset"] = with_absolute_path(config.data.dataset)
     if config.model.weights not in ("random", "torchvision"):
         paths["model.weights"] = str(Path(config.model.weights).absolute())
     return config.replace(**paths)

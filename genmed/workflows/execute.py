@@ -20,6 +20,7 @@ from genmed.engine.trace import NoTrace, TraceFile, make_header, trace_digest
 from genmed.ground.errors import GenmedError, Interrupted, RecordError, RunError, StorageError
 from genmed.ground.fingerprints import digest_file
 from genmed.parts.data.loader import BatchLoader
+from genmed.parts.data.records import UNKNOWN
 from genmed.records.run_folder import RunDocument, RunFolder, now, this_process, write_table
 from genmed.workflows.assemble import Session
 from genmed.workflows.index import Index, life_of
@@ -94,7 +95,7 @@ def make_loader(task: Task) -> BatchLoader:
     compute = task.config.compute
     return BatchLoader(
         task.images,
-        task.labels,
+        task.targets,
         workers=compute.num_workers,
         prefetch=compute.prefetch,
         persistent=compute.persistent_workers,
@@ -129,8 +130,8 @@ def write_predictions(path: Path, session: Session, results: dict[str, Evaluatio
     def rows() -> Iterator[list[Any]]:
         for side, result in results.items():
             for row, scores in zip(task.rows[side], result.scores, strict=True):
-                described = [records.ids[row], records.patients[row], records.sites[row], side]
-                yield [*described, *task.labels[row].tolist(), *(f"{score:.9g}" for score in scores)]
+                truth = ["" if label == UNKNOWN else label for label in task.labels[row].tolist()]
+                yield [*records.describe(row), side, *truth, *(f"{score:.9g}" for score in scores)]
 
     write_table(path, names, rows())
 

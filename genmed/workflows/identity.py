@@ -16,12 +16,10 @@ from genmed.records.config import Config
 from genmed.records.config.sources import layer_of_file, resolve
 from genmed.records.environment import compare_environments
 from genmed.records.run_folder import RunDocument, RunFolder
-from genmed.workflows.assemble import LoadedData, Session
+from genmed.workflows.assemble import IMAGE_COLUMNS, LoadedData, Session, list_images
 
 ImageRow = Mapping[str, str]
 """An image by column of data-images.csv."""
-IMAGE_COLUMNS = ("patient", "site", "split", "labels", "decoded")
-"""What the data fingerprint is made of; other columns say how and where the files lie."""
 
 
 @dataclass(frozen=True)
@@ -148,21 +146,18 @@ def compare_images(recorded: Mapping[str, ImageRow], found: Mapping[str, ImageRo
             mismatches.append(Mismatch("split", f"image {name}", None, "present", True))
             continue
         for column in IMAGE_COLUMNS:
-            if then[column] != now[column]:
+            before = then.get(column, "")  # a column that came after the run was made
+            if before != now[column]:
                 what = "pixels" if column == "decoded" else column
                 part = "split" if column == "split" else "data"
-                mismatches.append(Mismatch(part, f"{what} of {name}", then[column], now[column], True))
+                mismatches.append(Mismatch(part, f"{what} of {name}", before, now[column], True))
     gone = [name for name in recorded if name not in found]
     return mismatches + [Mismatch("split", f"image {name}", "present", None, True) for name in gone]
 
 
 def _list_images(data: LoadedData) -> dict[str, ImageRow]:
     """Images here by id, as `read_images` gives those recorded."""
-    records, classes = data.records, data.facts.classes
-    labels = ["|".join(label for label, value in zip(classes, row, strict=True) if value) for row in records.labels]
-    columns = (records.patients, records.sites, data.split.sides, labels, data.images.digests.decoded)
-    rows = zip(*columns, strict=True)
-    return {name: dict(zip(IMAGE_COLUMNS, row, strict=True)) for name, row in zip(records.ids, rows, strict=True)}
+    return {name: dict(zip(IMAGE_COLUMNS, known, strict=False)) for name, *known in list_images(data)}
 
 
 def _name_changes(recorded: Mapping[str, str], found: Mapping[str, str]) -> str:

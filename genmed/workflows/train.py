@@ -32,7 +32,7 @@ def train(resolved: ResolvedConfig, root: Path, reporter: Reporter) -> RunFolder
     open_registry(root, create=False)  # what cannot be used is said before torch is imported and data are read
     data = resolved.config.data
     if check_layout := find_dataset(data.dataset).check_layout:
-        check_layout(Path(data.root))
+        check_layout(Path(data.root), resolved.config)
     session = assemble(resolved.config, reporter)
     registry = open_for_writing(root)
     with new_run_folder(root, run_prefix(session)) as (run_id, building, folder):

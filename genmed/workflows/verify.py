@@ -10,7 +10,7 @@ from pathlib import Path
 
 from genmed.engine.trace import Divergence
 from genmed.ground.errors import ConfigError, DataError, GenmedError, Interrupted, RecordError, StorageError
-from genmed.parts.models.table import is_user_model
+from genmed.ground.user_files import is_user_file
 from genmed.records.config import Config
 from genmed.records.environment import digest_code
 from genmed.records.run_folder import RunDocument, RunFolder, now
@@ -148,10 +148,13 @@ def _verify(
 
 def _find_gone(folder: RunFolder, config: Config) -> list[str]:
     """Files of the user's that are not where they were; the run has copies of them."""
-    if not is_user_model(config.model.name):
-        return []
-    path = Path(config.model.name.rpartition(":")[0])
-    return [] if path.is_file() else [f"no file {path} (put the run's copy there: {folder.code_path / path.name})"]
+    named = [config.data.dataset, config.model.name]
+    paths = [Path(name.rpartition(":")[0]) for name in named if is_user_file(name)]
+    return [
+        f"no file {path} (put the run's copy there: {folder.code_path / path.name})"
+        for path in paths
+        if not path.is_file()
+    ]
 
 
 def _needs_best(document: RunDocument) -> bool:

@@ -1,83 +1,175 @@
-"""Image files to bytes: decoded, made grey, cropped to the middle square, resized."""
+"""Image files to bytes: decoded, made 8 bits deep, grey or RGB, cropped to the middle square, resized."""
 
 import io
+import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from genmed.ground.errors import DataError
-from genmed.ground.fingerprints import digest_file
-from genmed.parts.data.records import Pixels
+from genmed.ground.fingerprints import digest_bytes, digest_file
+from genmed.parts.data.records import Pixels, RawImage
 
 MAX_SIDE = 20_000
-PREPARATION = "grey, middle square, Pillow bilinear with antialiasing"
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
+"""What is read by Pillow; none of them starts another program, as PostScript would."""
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".pgm", ".ppm", ".jp2")
+DICOM_SUFFIXES = (".dcm", ".dicom", ".dic")
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images that are files; rows are positions in `paths`."""
+    """Images that are files: `root`/`names[row]`."""
 
-    paths: tuple[Path, ...]
+    root: Path
+    names: tuple[str, ...]
+
+    @cached_property
+    def _prefix(self) -> str:
+        return f"{self.root}{os.sep}"
+
+    def path(self, row: int) -> Path:
+        return Path(self._prefix + self.names[row])
 
     def stamp(self, row: int) -> tuple[int, ...] | None:
         try:
-            status = self.paths[row].stat()
-        except OSError:
+            status = os.stat(self._prefix + self.names[row])
+        except (OSError, ValueError):
             return None  # reading it will say why
         return status.st_size, status.st_mtime_ns, status.st_ino
 
     def digest(self, row: int) -> str:
         try:
-            return digest_file(self.paths[row])
-        except OSError as error:
-            raise DataError(f"cannot read {self.paths[row]}: {error.strerror}") from None
+            return digest_file(self.path(row))
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot read {self.path(row)}: {_reason(error)}") from None
 
-    def load(self, row: int) -> Pixels:
-        return decode_file(self.paths[row])
+    def read(self, row: int) -> RawImage:
+        return read_image(self.path(row))
+
+    def decoders(self) -> Sequence[str]:
+        from PIL import __version__, features
+
+        found = [f"pillow {__version__}", *(f"{name} {features.version(name)}" for name in ("jpg", "zlib"))]
+        if any(name.lower().endswith(DICOM_SUFFIXES) for name in self.names):
+            from genmed.parts.data.dicom import decoder_versions
+
+            found += decoder_versions()
+        return found
 
 
-def decode_file(path: Path) -> Pixels:
-    """(H, W) uint8 grey values of an image file; alpha is dropped, 16-bit greys are scaled by their full range.
+@dataclass(frozen=True)
+class Preparation:
+    """How the pixels of a file become the bytes that training reads."""
 
-    Raises DataError with the file and the reason where it is unreadable, cut short or larger than 20,000 px a side.
+    size: int
+    """Side of the square, in pixels."""
+    channels: int = 1
+    """1: grey; 3: RGB."""
+    bits: int | None = None
+    """Of files with 16 bits a value: how many of them are used; None: all."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.channels, self.size, self.size
+
+    def describe(self) -> list[Any]:
+        """What a cache is found by."""
+        return ["middle square, Pillow bilinear with antialiasing", self.size, self.channels, self.bits]
+
+    def apply(self, image: RawImage) -> Pixels:
+        """(C, S, S) uint8. Pillow converts and resizes bytes in integers: equal on every CPU."""
+        pixels = _to_bytes(image, self.bits)
+        if pixels.ndim == 3 and self.channels == 1:
+            pixels = np.asarray(Image.fromarray(pixels).convert("L"))
+        height, width = pixels.shape[:2]
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        square = np.ascontiguousarray(pixels[top : top + side, left : left + side])
+        if side != self.size:
+            square = np.asarray(
+                Image.fromarray(square).resize((self.size, self.size), Image.Resampling.BILINEAR), dtype=np.uint8
+            )
+        if square.ndim == 2:
+            return np.repeat(square[None], self.channels, axis=0)
+        return np.ascontiguousarray(square.transpose(2, 0, 1))
+
+
+def read_image(path: Path) -> RawImage:
+    """The pixels of a file and its digest, read once.
+
+    Alpha is dropped, palettes and other colour models become RGB, colours that are all equal become grey. Raises
+    DataError with the file and the reason where it is unreadable, cut short, of several frames or larger than 20,000 px
+    a side.
     """
     try:
         content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {_reason(error)}") from None
     if not content:
         raise DataError(f"{path} is empty (0 bytes)")
+    digest = digest_bytes(content)
+    if path.suffix.lower() in DICOM_SUFFIXES:
+        from genmed.parts.data.dicom import decode_dicom
+
+        return RawImage(decode_dicom(content, str(path)), digest)
+    return RawImage(decode(content, str(path)), digest)
+
+
+def decode(content: bytes, name: str) -> npt.NDArray[Any]:
+    """(H, W) or (H, W, 3) uint8 or uint16. Raises DataError with the name."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content))
+            warnings.simplefilter("ignore")  # of bombs, of odd transparency: what matters of it is an error below
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
             if max(image.size) > MAX_SIDE:
-                raise DataError(f"{path} is {image.width} x {image.height} px; the most is {MAX_SIDE} a side")
+                raise DataError(f"{name} is {image.width} x {image.height} px; the most is {MAX_SIDE} a side")
+            if (frames := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":
+                raise DataError(f"{name} holds {frames} images", "give each image a file of its own")
             image.load()
+            return _to_array(image, name)
     except DataError:
         raise
     except UnidentifiedImageError:
-        raise DataError(f"{path} is not an image that Pillow can read") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is damaged: {error}") from None
-    if image.mode.startswith("I;16") or image.mode == "I":  # Pillow's own conversion clips at 255
-        wide = np.asarray(image, dtype=np.int64)
-        return ((np.clip(wide, 0, 65535) * 255 + 32767) // 65535).astype(np.uint8)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # transparency of palettes is dropped like any other
+        raise DataError(f"{name} is not an image that Pillow can read") from None
+    except Exception as error:  # a decoder at odds with its bytes fails in any way
+        raise DataError(f"{name} is damaged: {_reason(error)}") from None
+
+
+def _to_array(image: Image.Image, name: str) -> npt.NDArray[Any]:
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)
+    if image.mode == "I":
+        wide = np.asarray(image)
+        if wide.size and not 0 <= wide.min() <= wide.max() <= 65535:
+            raise DataError(f"{name} has values from {wide.min()} to {wide.max()}, which are not 16 bits")
+        return wide.astype(np.uint16)
+    if image.mode == "F":
+        raise DataError(f"{name} has fractions as pixels, whose black and white nobody knows", "save it as 16-bit PNG")
+    if image.mode in ("1", "L", "LA", "La"):
         return np.asarray(image.convert("L"), dtype=np.uint8)
+    colours = np.asarray(image.convert("RGB"), dtype=np.uint8)
+    red, green, blue = (colours[..., channel] for channel in range(3))
+    grey = np.array_equal(red, green) and np.array_equal(red, blue)
+    return np.ascontiguousarray(red) if grey else colours
 
 
-def prepare(pixels: Pixels, size: int) -> Pixels:
-    """(1, size, size) uint8: the middle square, resized. Pillow resizes bytes in integers: equal on every CPU."""
-    height, width = pixels.shape
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = np.ascontiguousarray(pixels[top : top + side, left : left + side])
-    if side == size:
-        return square[None]
-    resized = Image.fromarray(square).resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(resized, dtype=np.uint8)[None]
+def _to_bytes(image: RawImage, bits: int | None) -> Pixels:
+    """8 bits by the depth of the file: never by the extremes of one image, and not clipped as Pillow does."""
+    if image.pixels.dtype == np.uint8:
+        return np.asarray(image.pixels, dtype=np.uint8)
+    most = 2 ** (bits or 16) - 1
+    scaled = (np.minimum(image.pixels, most).astype(np.uint32) * 255 + most // 2) // most
+    return np.asarray(scaled, dtype=np.uint8)
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from genmed.ground.randomness import draw_order
 from genmed.parts.data.cache import ImageBytes
 from genmed.parts.data.processes import start_method
-from genmed.parts.data.records import Labels, Pixels
+from genmed.parts.data.records import Labels
 
 if TYPE_CHECKING:
     import torch
@@ -22,11 +22,11 @@ Rows = npt.NDArray[np.int64]
 
 
 class Batch(NamedTuple):
-    """`rows` (B,) int64 in the dataset's records, `images` (B, C, S, S) uint8, `labels` (B, L) uint8."""
+    """`rows` (B,) int64 in the dataset's records, `images` (B, C, S, S) uint8, `targets` (B, outputs) int8."""
 
     rows: "torch.Tensor"
     images: "torch.Tensor"
-    labels: "torch.Tensor"
+    targets: "torch.Tensor"
 
 
 def plan_epoch(seed: int, epoch: int, train: Rows, batch_size: int, shards: int) -> list[Rows]:
@@ -50,19 +50,14 @@ def plan_evaluation(rows: Rows, batch_size: int) -> list[Rows]:
 class _ByteBatches:
     """A map-style dataset whose keys are whole batches of rows; maps the file in the process that reads."""
 
-    def __init__(self, images: ImageBytes, labels: Labels) -> None:
-        self.images, self.labels = images, labels
-        self._pixels: Pixels | None = None
+    def __init__(self, images: ImageBytes, targets: Labels) -> None:
+        self.images, self.targets = images, targets
 
     def __getitem__(self, rows: Rows) -> Batch:
         import torch
 
-        if self._pixels is None:
-            self._pixels = self.images.map()
-        return Batch(torch.from_numpy(rows), torch.from_numpy(self._pixels[rows]), torch.from_numpy(self.labels[rows]))
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_pixels": None}
+        pixels, targets = self.images.read(rows), self.targets[rows]
+        return Batch(torch.from_numpy(rows), torch.from_numpy(pixels), torch.from_numpy(targets))
 
 
 class _Plan:
@@ -82,7 +77,7 @@ class BatchLoader:
     """Reads planned batches, by worker processes that stay for the whole training if there are any."""
 
     def __init__(
-        self, images: ImageBytes, labels: Labels, *, workers: int, prefetch: int, persistent: bool, pin: bool
+        self, images: ImageBytes, targets: Labels, *, workers: int, prefetch: int, persistent: bool, pin: bool
     ) -> None:
         from torch.utils.data import DataLoader
 
@@ -90,7 +85,7 @@ class BatchLoader:
 
         self._plan = _Plan()
         self._loader: DataLoader[Batch] = DataLoader(
-            _ByteBatches(images, labels),  # type: ignore[arg-type]
+            _ByteBatches(images, targets),  # type: ignore[arg-type]
             batch_size=None,
             sampler=self._plan,
             num_workers=workers,

@@ -1,9 +1,9 @@
 """What a dataset says of its images before any pixel is read: one row an image, columns as arrays."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,23 @@ import numpy.typing as npt
 from genmed.ground.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int8]
+TaskKind = Literal["multi-label", "binary", "multi-class", "ordinal"]
+Colour = Literal["grey", "rgb"]
 
 SPLITS = ("train", "val", "test")
+UNKNOWN = -1
+"""Label of which the dataset does not say whether it is there; it takes no part in the loss nor in a metric."""
+
+
+@dataclass(frozen=True)
+class RawImage:
+    """An image as its file holds it."""
+
+    pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+    """(H, W), or (H, W, 3) where it is in colour: equal channels are one. Black is 0."""
+    digest: str
+    """`sha256:` of what the image was read from: the file's bytes."""
 
 
 class ImageSource(Protocol):
@@ -23,10 +37,33 @@ class ImageSource(Protocol):
         """What tells cheaply that a file is unchanged: (size, mtime in ns, inode); None where there is no file."""
 
     def digest(self, row: int) -> str:
-        """`sha256:` of what the image is made from: the file's bytes."""
+        """`sha256:` of what the image is made from. Raises DataError naming the file and the reason."""
 
-    def load(self, row: int) -> Pixels:
-        """(H, W) grey or (H, W, 3) RGB uint8. Raises DataError naming the file and the reason."""
+    def read(self, row: int) -> RawImage:
+        """Raises DataError naming the file and the reason."""
+
+    def decoders(self) -> Sequence[str]:
+        """The libraries on which the pixels depend, with their versions."""
+
+
+@dataclass(frozen=True)
+class ChosenImages:
+    """Some rows of another source."""
+
+    source: ImageSource
+    rows: tuple[int, ...]
+
+    def stamp(self, row: int) -> tuple[int, ...] | None:
+        return self.source.stamp(self.rows[row])
+
+    def digest(self, row: int) -> str:
+        return self.source.digest(self.rows[row])
+
+    def read(self, row: int) -> RawImage:
+        return self.source.read(self.rows[row])
+
+    def decoders(self) -> Sequence[str]:
+        return self.source.decoders()
 
 
 @dataclass(frozen=True)
@@ -34,27 +71,71 @@ class Records:
     """All rows of a dataset, sorted by id."""
 
     ids: tuple[str, ...]
-    patients: tuple[str, ...]
-    sites: tuple[str, ...]
+    classes: tuple[str, ...]
     labels: Labels
-    """(N, L) 0 or 1."""
+    """(N, L): 1 there, 0 not there, -1 unknown. One class has the 1 where classes exclude each other."""
     images: ImageSource
+    task: TaskKind = "multi-label"
+    colour: Colour = "grey"
+    """What the network sees."""
+    patients: tuple[str, ...] = ()
+    """Empty where nobody knows them: then each image counts by itself."""
+    sites: tuple[str, ...] = ()
+    """Where each image comes from; empty: nobody knows."""
+    studies: tuple[str, ...] = ()
+    """Images of one study are scored together, by the highest of their scores; empty: each by itself."""
     root: Path | None = None
     """Folder that the images lie in; None where they are made."""
     official: tuple[str, ...] = ()
-    """For each image 'train_val' or 'test' by the lists that come with the data; empty where there are none."""
+    """For each image train, val, test, or train_val, which is still to be divided, by the split that comes with the
+    data; empty where there is none."""
     notes: tuple[str, ...] = ()
     """What the reader of the log should know, e.g. how many rows were left out."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Images that cannot be read and that the config leaves out, with the reasons."""
 
     def __post_init__(self) -> None:
-        lengths = {len(self.ids), len(self.patients), len(self.sites), len(self.labels), len(self.official or self.ids)}
+        columns = (self.patients, self.sites, self.studies, self.official)
+        lengths = {len(self.ids), len(self.labels), *(len(column) for column in columns if column)}
         assert lengths == {len(self.ids)}, f"columns of unequal length: {lengths}"
         assert list(self.ids) == sorted(set(self.ids)), "ids must be unique and sorted"
+        assert self.labels.shape == (len(self.ids), len(self.classes)), self.labels.shape
+        assert self.labels.dtype == np.int8, self.labels.dtype
         if not self.ids:
             raise DataError("the dataset has no images")
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What stays together in a split: the patient, else the image."""
+        return self.patients or self.ids
+
+    @property
+    def channels(self) -> int:
+        return 3 if self.colour == "rgb" else 1
+
+    def describe(self, row: int) -> tuple[str, str, str]:
+        """Id, patient and site, '' where nobody knows."""
+        return self.ids[row], self.patients[row] if self.patients else "", self.sites[row] if self.sites else ""
+
+    def leave_out(self, reasons: Mapping[int, str]) -> "Records":
+        """Without the rows that `reasons` names."""
+        kept = [row for row in range(len(self)) if row not in reasons]
+        columns: dict[str, Any] = {
+            name: tuple(values[row] for row in kept)
+            for name in ("ids", "patients", "sites", "studies", "official")
+            if (values := getattr(self, name))
+        }
+        named = {self.ids[row]: reason for row, reason in sorted(reasons.items())}
+        return replace(
+            self,
+            **columns,
+            labels=self.labels[kept],
+            images=ChosenImages(self.images, tuple(kept)),
+            left_out={**self.left_out, **named},
+        )
 
 
 @dataclass(frozen=True)
@@ -63,15 +144,30 @@ class DatasetFacts:
 
     name: str
     title: str
-    classes: tuple[str, ...]
     load_records: Callable[[Path, Any], Records]
-    """(root, config.data) -> Records; raises DataError."""
-    defaults: dict[str, Any]
-    """Config values by dotted key that suit the dataset, e.g. its image size."""
+    """(root, config) -> Records; raises DataError."""
     needs: str
     """What must lie under the data root, in one line; empty where nothing is needed."""
     licence: str
     citation: str
-    check_layout: Callable[[Path], object] | None = None
-    """Raises DataError where the root cannot be this dataset; cheap, and before torch is imported."""
+    classes: tuple[str, ...] = ()
+    """Empty where the data say them."""
+    task: TaskKind | None = None
+    """None where the data say it."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Config values by dotted key that suit the dataset, e.g. its image size."""
+    check_layout: Callable[[Path, Any], object] | None = None
+    """(root, config): raises DataError where the root cannot be this dataset; cheap, and before torch is imported."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Official counts: of images, of patients, and of images on train, val and test where the split is official."""
+    sources: tuple[str, ...] = ()
+    """Datasets whose images are in this one, by name: results on related ones are not independent."""
+    lineage: str = ""
+    """The same in a sentence."""
+    folder: str = ""
+    """Default data root below data/; the name unless given."""
     built_in: bool = False
+
+    @property
+    def default_root(self) -> str:
+        return "" if self.built_in else f"data/{self.folder or self.name}"

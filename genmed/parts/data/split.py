@@ -1,6 +1,7 @@
 """Three sides, split by patient: a patient's side depends on the split seed and the patient's id alone.
 
-So adding patients moves nobody, and no patient stands on two sides.
+So adding patients moves nobody, and no patient stands on two sides. Where nobody knows the patients, each image counts
+as one, and the split says so.
 """
 
 from collections import Counter
@@ -35,20 +36,24 @@ def split_records(records: Records, config: Data) -> Split:
             "the data have no official split lists",
             "put the lists beside the images, or choose --set data.split=patient",
         )
-    side_of = {patient: assign_patient(patient, config, use_official) for patient in set(records.patients)}
-    if use_official:
-        sides = tuple(
-            "test" if listed == "test" else side_of[patient]
-            for listed, patient in zip(records.official, records.patients, strict=True)
-        )
-        source = f"official test list; validation: {config.val_ratio:g} of the other patients, seed {config.split_seed}"
-    else:
-        sides = tuple(side_of[patient] for patient in records.patients)
+    side_of = {group: assign_patient(group, config, use_official) for group in set(records.groups)}
+    unit, units = ("patient", "patients") if records.patients else ("image", "images")
+    if not use_official:
+        sides = tuple(side_of[group] for group in records.groups)
+        unknown = "" if records.patients else ", for the data name no patients: one may be on two sides"
         source = (
-            f"by patient, validation {config.val_ratio:g}, test {config.test_ratio:g}, seed {config.split_seed}"
+            f"by {unit}{unknown}, validation {config.val_ratio:g}, test {config.test_ratio:g}, seed {config.split_seed}"
             " (not an official split: do not compare with numbers on one)"
         )
-    check_split(records.patients, sides)
+    elif "train_val" in records.official:
+        sides = tuple(
+            side_of[group] if listed == "train_val" else listed
+            for listed, group in zip(records.official, records.groups, strict=True)
+        )
+        source = f"official test list; validation: {config.val_ratio:g} of the other {units}, seed {config.split_seed}"
+    else:
+        sides, source = records.official, "official: train, val and test as they come with the data"
+    check_split(records.groups, sides)
     return Split(sides, source, use_official)
 
 

@@ -1,14 +1,14 @@
 """Networks from a name: torchvision's, ours, or a function in a file of the user's."""
 
 import contextlib
-import importlib.util
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genmed.ground.errors import ConfigError
-from genmed.parts.models.table import PATCHES, find_user_file, is_user_model
+from genmed.ground.user_files import is_user_file, load_from_user_file
+from genmed.parts.models.table import PATCHES
 from genmed.records.config.sections import Model
 
 if TYPE_CHECKING:
@@ -16,18 +16,21 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def build_model(config: Model, num_classes: int, image_size: int) -> "nn.Module":
+def build_model(config: Model, num_classes: int, image_size: int, image_channels: int = 1) -> "nn.Module":
     """A network on the CPU that takes (B, C, S, S) float32, C = `count_input_channels`, and gives (B, num_classes).
 
-    Random weights are drawn from torch's global generator: seed it first. Raises ConfigError.
+    image_channels: 1 for grey images, 3 for RGB. Random weights are drawn from torch's global generator: seed it first.
+    Raises ConfigError.
     """
-    if is_user_model(config.name):
+    if is_user_file(config.name):
         model = _call_user_function(config.name, num_classes)
     elif config.name == "resnet18_small":
         model = _build_small_resnet(num_classes)
     else:
         model = _build_torchvision(config.name, num_classes, image_size)
-    if wants_one_channel(config, model):
+    if image_channels == 3:
+        _refuse_one_channel(config, model)
+    elif wants_one_channel(config, model):
         _enter_grey(model)
     if config.weights != "random":
         load_weights(model, read_weights(config), config)
@@ -42,7 +45,13 @@ def wants_one_channel(config: Model, model: "nn.Module") -> bool:
     possible = first is not None and first[1].in_channels == 3 and first[1].groups == 1
     if config.input_channels == "1" and not possible and not (first and first[1].in_channels == 1):
         raise ConfigError(f"the first layer of {config.name} takes no single channel", "choose model.input_channels=3")
-    return possible and config.input_channels != "3" and not is_user_model(config.name)
+    return possible and config.input_channels != "3" and not is_user_file(config.name)
+
+
+def _refuse_one_channel(config: Model, model: "nn.Module") -> None:
+    if config.input_channels == "1" or count_input_channels(model) == 1:
+        named = "model.input_channels is 1" if config.input_channels == "1" else f"{config.name} takes one channel"
+        raise ConfigError(f"{named}, but the images are RGB", "read them as grey with --set data.colour=grey")
 
 
 def count_input_channels(model: "nn.Module") -> int:
@@ -94,7 +103,7 @@ def read_weights(config: Model) -> "Mapping[str, torch.Tensor]":
     if config.weights == "torchvision":
         from torchvision import models
 
-        if is_user_model(config.name) or config.name == "resnet18_small":
+        if is_user_file(config.name) or config.name == "resnet18_small":
             raise ConfigError(f"torchvision has no weights for {config.name}", "set model.weights to random or a file")
         weights = models.get_model_weights(config.name).DEFAULT
         try:
@@ -208,19 +217,11 @@ def _enter_grey(model: "nn.Module") -> None:
 def _call_user_function(name: str, num_classes: int) -> "nn.Module":
     from torch import nn
 
-    path, function = find_user_file(name), name.rpartition(":")[2]
-    spec = importlib.util.spec_from_file_location(f"genmed_user_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    function = load_from_user_file(name, "model")
+    if not callable(function):
+        raise ConfigError(f"{name} is {type(function).__name__}, not a function", "give file.py:function")
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ConfigError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
-    if not callable(getattr(module, function, None)):
-        raise ConfigError(f"{path} has no function {function}", "give file.py:function")
-    try:
-        model = getattr(module, function)(num_classes)
+        model = function(num_classes)
     except Exception as error:
         raise ConfigError(f"{name}({num_classes}) fails: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):

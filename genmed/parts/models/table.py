@@ -1,9 +1,9 @@
 """Which models there are and the smallest image each can take; read before torch is imported."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from genmed.ground.errors import ConfigError
+from genmed.ground.user_files import find_user_file, is_user_file
 from genmed.records.config import suggest
 
 OURS = ("resnet18_small",)
@@ -53,8 +53,8 @@ def list_models() -> Sequence[str]:
 
 def check_model(name: str, image_size: int) -> None:
     """Raises ConfigError for an unknown name (with the nearest ones), a missing file, or too small an image."""
-    if is_user_model(name):
-        find_user_file(name)
+    if is_user_file(name):
+        find_user_file(name, "model")
         return
     if name.endswith(".py"):
         raise ConfigError(f"{name} is a file: name its function, too", f"for example {name}:build")
@@ -67,15 +67,3 @@ def check_model(name: str, image_size: int) -> None:
         raise ConfigError(f"{name} needs images of at least {smallest} px, got {image_size}", "raise --image-size")
     if image_size % (patch := PATCHES.get(name, 1)):
         raise ConfigError(f"{name} needs an image size that {patch} divides, got {image_size}", "change --image-size")
-
-
-def is_user_model(name: str) -> bool:
-    return ".py:" in name
-
-
-def find_user_file(name: str) -> Path:
-    """The file of `file.py:function`. Raises ConfigError where it is not there."""
-    path = Path(name.rpartition(":")[0])
-    if not path.is_file():
-        raise ConfigError(f"no file {path} for the model {name!r}", "give file.py:function with a path that exists")
-    return path

@@ -17,13 +17,15 @@ T = TypeVar("T")
 
 
 class Mark:
-    """Whether a field affects bits."""
+    """Whether a field affects bits, and whether it came after the first runs."""
 
-    def __init__(self, affects_bits: bool) -> None:
-        self.affects_bits = affects_bits
+    def __init__(self, affects_bits: bool, later: bool = False) -> None:
+        self.affects_bits, self.later = affects_bits, later
 
 
 Bits = Annotated[T, Mark(True)]
+Later = Annotated[T, Mark(True, later=True)]
+"""Affects bits; at its default it is no part of the fingerprint, so that earlier runs keep theirs."""
 Free = Annotated[T, Mark(False)]
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -54,6 +56,14 @@ def _check_increasing(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
+def _check_pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"must be a regular expression: {error}") from None
+    return value
+
+
 def _check_name(value: str) -> str:
     if value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
         raise ValueError("must be of at most 64 letters, digits, dots, dashes and underscores, the first no mark")
@@ -82,7 +92,7 @@ class Data(Section):
     """Which images, at which size, and how they are split."""
 
     dataset: Bits[str] = "phantom"
-    """Name of a dataset in the table: phantom (built in) or nih."""
+    """Name of a dataset that `genmed data list` names, or file.py:FACTS of your own."""
     root: Free[str] = ""
     """Folder that holds the data; data/<dataset> unless given."""
     image_size: Bits[Count] = 64
@@ -97,12 +107,60 @@ class Data(Section):
     """Share of patients for the test; not used where an official test list decides."""
     on_mismatch: Bits[Literal["stop", "skip"]] = "stop"
     """What to do about table rows without an image and images without a row."""
+    on_bad_image: Later[Literal["stop", "skip"]] = "stop"
+    """What to do about images that cannot be read; skip leaves them out and says so."""
+    colour: Later[Literal["auto", "grey", "rgb"]] = "auto"
+    """What the network sees; auto: as the dataset is."""
+    bits: Later[Annotated[int, Field(ge=9, le=16)] | None] = None
+    """Of image files with 16 bits a value, how many are used: 12 where white is 4095; null: all 16."""
+    patient_pattern: Later[Annotated[str, AfterValidator(_check_pattern)]] = ""
+    """Regular expression that finds the patient in an image's path, its first group if it has one, where the data name
+    no patients: person(\\d+)."""
 
     @model_validator(mode="after")
     def _leave_room_for_training(self) -> "Data":
         if self.val_ratio + self.test_ratio >= 1:
             raise ValueError(f"val_ratio + test_ratio must be below 1, got {self.val_ratio} + {self.test_ratio}")
         return self
+
+
+Uncertain = Literal["ones", "zeros", "ignore"]
+
+
+class Labels(Section):
+    """What the labels of a table mean."""
+
+    task: Later[Literal["auto", "multi-label", "binary", "multi-class", "ordinal"]] = "auto"
+    """auto: the dataset's own; ordinal for classes that are steps of one scale, in their order."""
+    classes: Later[tuple[str, ...]] = ()
+    """Of a multi-label dataset, the classes to train and to measure, in this order; empty: all."""
+    uncertain: Later[Uncertain | dict[str, Uncertain]] = "ignore"
+    """CheXpert's -1: ones, zeros, or ignore; or one of them by class, `default` for those not named."""
+    blank: Later[Literal["negative", "ignore"]] = "negative"
+    """A cell with nothing in it: not there, or nobody knows."""
+    readers: Later[Literal["majority", "any"]] = "majority"
+    """VinBigData's three readers: a finding is there where more than half of them, or any, saw it."""
+
+
+class Manifest(Section):
+    """The columns of a CSV table of your own, for the dataset `manifest`. null: by their usual names."""
+
+    file: Later[str] = "manifest.csv"
+    """The table, in the data root or elsewhere; it counts by what it says of the images."""
+    path: Later[str | None] = None
+    """Column of the image's path, from the data root; path, image, file, filename or image_path."""
+    labels: Later[tuple[str, ...]] = ()
+    """Columns of labels, one a class with 1, 0, -1 or nothing; or one with the classes' names. Empty: all others."""
+    delimiter: Later[str] = "|"
+    """Between several classes in one cell."""
+    patient: Later[str | None] = None
+    """Column of the patient; patient, patient_id or subject."""
+    site: Later[str | None] = None
+    """Column of where the image comes from; site, source or hospital."""
+    study: Later[str | None] = None
+    """Column of the study, whose images are scored together; study or study_id."""
+    split: Later[str | None] = None
+    """Column with train, val and test; split, set or fold."""
 
 
 class Normalisation(Section):
@@ -293,6 +351,8 @@ class Config(Section):
     seed: Bits[Seed] = 42
     """Of weights, order, augmentation and dropout."""
     data: Data = Data()
+    labels: Labels = Labels()
+    manifest: Manifest = Manifest()
     normalisation: Normalisation = Normalisation()
     augmentation: Augmentation = Augmentation()
     model: Model = Model()
@@ -306,8 +366,13 @@ class Config(Section):
 
     def affecting_bits(self) -> dict[str, Any]:
         """Dotted key -> value of each field that affects bits; of files the name, their content is digested as code."""
-        values = {key: value for key, value in flatten(self).items() if affects_bits(key)}
-        for key in ("model.name", "model.weights"):
+        own, defaults = flatten(self), flatten(Config())
+        values = {
+            key: value
+            for key, value in own.items()
+            if (mark := _mark(key)).affects_bits and not (mark.later and value == defaults[key])
+        }
+        for key in {"data.dataset", "manifest.file", "model.name", "model.weights"} & values.keys():
             values[key] = Path(str(values[key])).name
         return values
 
@@ -334,8 +399,11 @@ def list_keys() -> dict[str, Any]:
 
 def affects_bits(key: str) -> bool:
     """Whether the field under this dotted key can change a bit of the trace or a metric."""
-    marks = [mark for mark in list_keys()[key].metadata if isinstance(mark, Mark)]
-    return marks[0].affects_bits
+    return _mark(key).affects_bits
+
+
+def _mark(key: str) -> Mark:
+    return next(mark for mark in list_keys()[key].metadata if isinstance(mark, Mark))
 
 
 def flatten(config: Config) -> dict[str, Any]:

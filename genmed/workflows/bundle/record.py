@@ -28,6 +28,7 @@ from genmed.ground.sealed import read_sealed
 from genmed.records.config import Config
 from genmed.records.environment.code import is_user_file
 from genmed.records.run_folder import RunDocument, RunFolder
+from genmed.workflows.assemble import IMAGE_COLUMNS
 from genmed.workflows.bundle import layout
 from genmed.workflows.bundle.layout import MIB
 from genmed.workflows.identity import read_config
@@ -44,7 +45,7 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 NEVER_SHOWN = {"run.json": ("note", "tags", "error"), "environment.json": ("git.diff",)}
 """Texts that may hold anything: a verification neither compares nor prints them."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
-COLUMNS = ["id", "patient", "site", "split", "labels", "file", "decoded", "prepared"]
+COLUMNS = ["id", *IMAGE_COLUMNS, "file", "prepared"]
 PROCESS: dict[str, tuple[type, ...]] = {"host": (str,), "boot_id": (str, type(None)), "pid": (int,)}
 CHANGE = {"what", "recorded", "found", "changes_bits"}
 PARTS = ("model", "optimizer")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from genmed.ground.errors import ConfigError
+from genmed.ground.user_files import place_user_file
 from genmed.parts.data.datasets import find_dataset
-from genmed.parts.models.table import is_user_model
 from genmed.records.config import Config, flatten
 from genmed.records.config.sections import affects_bits, unflatten
 from genmed.workflows.configure import check
@@ -22,21 +22,27 @@ LIMITS = {
 
 
 def trusted_config(
-    config: Config, data_root: Path | None = None, model_file: Path | None = None, weights: Path | None = None
+    config: Config,
+    data_root: Path | None = None,
+    model_file: Path | None = None,
+    weights: Path | None = None,
+    dataset_file: Path | None = None,
 ) -> Config:
     """The recorded config, of which only what affects bits is taken over; each file is one that the reviewer named.
 
-    data_root: where the data lie here. model_file, weights: the reviewer's own copies, for a run that was trained with
-    files of its user's. Raises ConfigError where one is needed and missing, or given and not needed, or a number is
-    larger than anybody needs.
+    data_root: where the data lie here. model_file, weights, dataset_file: the reviewer's own copies, for a run that was
+    trained with files of its user's. Raises ConfigError where one is needed and missing, or given and not needed, or a
+    number is larger than anybody needs.
     """
     defaults, recorded = flatten(Config()), flatten(config)
     values = {key: value if affects_bits(key) else defaults[key] for key, value in recorded.items()}
     for key, limit in LIMITS.items():
         if values[key] is not None and values[key] > limit:
             raise ConfigError(f"{key} is {values[key]}, more than the {limit} that is accepted of a bundle")
-    values["data.root"] = _place_data(config, data_root)
-    values["model.name"] = _place_model(config.model.name, model_file)
+    values["data.dataset"] = place_user_file(config.data.dataset, dataset_file, "dataset")
+    values["data.root"] = _place_data(values["data.dataset"], data_root)
+    values["manifest.file"] = Path(config.manifest.file).name
+    values["model.name"] = place_user_file(config.model.name, model_file, "model")
     values["model.weights"] = _place_weights(config.model.weights, weights)
     trusted = Config.model_validate(unflatten(values))
     check(trusted)
@@ -44,35 +50,14 @@ def trusted_config(
     return trusted
 
 
-def _place_data(config: Config, data_root: Path | None) -> str:
-    dataset = find_dataset(config.data.dataset)
+def _place_data(name: str, data_root: Path | None) -> str:
+    dataset = find_dataset(name)
     if data_root is None and not dataset.built_in:
         raise ConfigError(
             f"the run is on {dataset.name}: say where your copy of the data lies",
             f"name its folder with --data-root; needed: {dataset.needs}",
         )
     return str(data_root.absolute()) if data_root else ""
-
-
-def _place_model(recorded: str, model_file: Path | None) -> str:
-    if not is_user_model(recorded):
-        if model_file:
-            raise ConfigError(f"the run's model is {recorded}, which needs no file", "leave out --model-file")
-        return recorded
-    file, _, function = recorded.rpartition(":")
-    name = Path(file).name
-    if not function.isidentifier():
-        raise ConfigError(f"the run's model is {recorded!a}, which is no file.py:function")
-    if model_file is None:
-        raise ConfigError(
-            f"the run's model is {name}:{function}, and code of a bundle is never executed",
-            f"read code/{name} in the bundle; if you trust it, unpack it and name it with --model-file",
-        )
-    if not model_file.is_file():
-        raise ConfigError(f"no file {model_file} for --model-file", "name your copy of the run's model")
-    if model_file.name != name:
-        raise ConfigError(f"--model-file is {model_file.name}, the run's model is {name}", "give the file that name")
-    return f"{model_file.absolute()}:{function}"
 
 
 def _place_weights(recorded: str, weights: Path | None) -> str:

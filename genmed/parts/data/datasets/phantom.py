@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from genmed.ground.fingerprints import digest_file, digest_json
 from genmed.ground.randomness import Key, draw_uniform
-from genmed.parts.data.records import DatasetFacts, Pixels, Records
+from genmed.parts.data.records import DatasetFacts, Pixels, RawImage, Records
 
 Floats = npt.NDArray[np.float64]
 Numbers = dict[str, float]
@@ -341,24 +341,36 @@ class PhantomImages:
         """Of the row and of this file, for there is no other that the image is made from."""
         return digest_json([digest_file(Path(__file__)), row])
 
-    def load(self, row: int) -> Pixels:
-        return draw_image(row)
+    def read(self, row: int) -> RawImage:
+        return RawImage(draw_image(row), self.digest(row))
+
+    def decoders(self) -> tuple[str, ...]:
+        return ()
 
 
 def load_records(root: Path, config: Any) -> Records:
     """The records as every dataset gives them; neither the folder nor the config matters."""
     drawn = draw_records()
-    return Records(tuple(drawn.ids), tuple(drawn.patients), tuple(drawn.sites), drawn.labels, PhantomImages())
+    return Records(
+        ids=tuple(drawn.ids),
+        classes=CLASSES,
+        labels=drawn.labels.astype(np.int8),
+        images=PhantomImages(),
+        patients=tuple(drawn.patients),
+        sites=tuple(drawn.sites),
+    )
 
 
 FACTS = DatasetFacts(
     name="phantom",
-    title="Phantom: about 2,000 synthetic chest radiographs of 700 patients at two sites, 5 findings",
-    classes=CLASSES,
+    title="Phantom: synthetic chest radiographs at two sites, made by genmed",
     load_records=load_records,
-    defaults={"data.image_size": SIZE, "training.epochs": 5},
     needs="",
     licence="made by genmed; as genmed",
     citation="genmed's own",
+    classes=CLASSES,
+    task="multi-label",
+    defaults={"data.image_size": SIZE, "training.epochs": 5},
+    counts={"images": 2091, "patients": 700},
     built_in=True,
 )

@@ -1,0 +1,113 @@
+"""A folder of images with one folder a class: {train,val,test}/<class>/ or <class>/."""
+
+import os
+from pathlib import Path
+
+from genmed.ground.errors import DataError
+from genmed.parts.data.images import ImageFiles
+from genmed.parts.data.labelling import one_of
+from genmed.parts.data.layout import IMAGES, SIDES, check_root, wrong_layout
+from genmed.parts.data.records import DatasetFacts, Records
+from genmed.records.config import Config
+
+TITLE = "one folder a class"
+NEEDS = "<class>/ with images in it, for each class, or train/<class>/, test/<class>/ (and val/<class>/)"
+MOST_CLASSES = 1000
+
+
+def load_records(root: Path, config: Config) -> Records:
+    """The classes are the folders' names, sorted. Raises DataError."""
+    sides = _find_sides(root)
+    found = [(path, side, name) for folder, side in sides for path, name in _list(root, folder)]
+    found.sort()
+    classes = _check_classes(root, found)
+    column = {name: position for position, name in enumerate(classes)}
+    names = tuple(path for path, _, _ in found)
+    undivided = {"train": "train_val"} if "val" not in [side for _, side in sides] else {}
+    return Records(
+        ids=names,
+        classes=classes,
+        labels=one_of([column[name] for _, _, name in found], len(classes)),
+        images=ImageFiles(root, names),
+        task="multi-class",
+        root=root,
+        official=tuple(undivided.get(side, side) for _, side, _ in found) if len(sides) > 1 else (),
+    )
+
+
+def check_layout(root: Path, config: Config) -> None:
+    """Raises DataError where there are no folders of classes, or the folder is another dataset's."""
+    from genmed.parts.data.datasets import DATASETS  # which are collected of files like this one
+
+    check_root(root, NEEDS)
+    for name, facts in DATASETS.items():
+        if name in ("folder", "manifest") or facts.check_layout is None:
+            continue
+        try:
+            facts.check_layout(root, config)
+        except DataError:
+            continue
+        raise DataError(f"{root} is in the layout of {name}", f"use --dataset {name}")
+    _find_sides(root)
+
+
+def _find_sides(root: Path) -> list[tuple[str, str]]:
+    """(folder, side) of each side; one of no side where the folders of classes lie in the root."""
+    check_root(root, NEEDS)
+    folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and _is_shown(entry.name))
+    if not folders:
+        raise wrong_layout(root, TITLE, NEEDS)
+    named = [(name, SIDES[name.lower()]) for name in folders if name.lower() in SIDES]
+    if not named:
+        return [("", "")]
+    others = [name for name in folders if name.lower() not in SIDES]
+    sides = [side for _, side in named]
+    if others or len(set(sides)) < len(sides) or not {"train", "test"} <= set(sides):
+        raise DataError(
+            f"{root} holds {', '.join(folders)}: sides of a split must be train and test, with or without val",
+            "rename or remove what is no side; or give a table with --dataset manifest",
+        )
+    return named
+
+
+def _list(root: Path, folder: str) -> list[tuple[str, str]]:
+    """(path from the root, class) of each image of a side."""
+    top = root / folder
+    found = []
+    for name in sorted(entry.name for entry in top.iterdir() if entry.is_dir() and _is_shown(entry.name)):
+        for inner, folders, files in os.walk(top / name):
+            folders[:] = sorted(filter(_is_shown, folders))
+            place = Path(inner).relative_to(root).as_posix()
+            found += [(f"{place}/{file}", name) for file in files if file.lower().endswith(IMAGES) and _is_shown(file)]
+    if not found:
+        raise DataError(f"{top} has no folders of classes with images in them", f"looked for {NEEDS}")
+    return found
+
+
+def _check_classes(root: Path, found: list[tuple[str, str, str]]) -> tuple[str, ...]:
+    classes = sorted({name for _, _, name in found})
+    if len(classes) == 1:
+        raise DataError(f"{root} holds one class only, {classes[0]!r}", f"looked for {NEEDS}")
+    if len(classes) > MOST_CLASSES:
+        raise DataError(f"{root} holds {len(classes):,} folders, too many to be classes", f"looked for {NEEDS}")
+    learnt = {name for _, side, name in found if side in ("", "train")}
+    if strange := [name for name in classes if name not in learnt]:
+        raise DataError(f"the class {strange[0]!r} is not among those of train: {', '.join(sorted(learnt))}")
+    return tuple(classes)
+
+
+def _is_shown(name: str) -> bool:
+    return not name.startswith((".", "__"))
+
+
+FACTS = DatasetFacts(
+    name="folder",
+    title="A folder of your own, one folder a class",
+    load_records=load_records,
+    needs=NEEDS,
+    licence="yours to know",
+    citation="",
+    task="multi-class",
+    defaults={"data.image_size": 224, "training.epochs": 10},
+    check_layout=check_layout,
+)

@@ -1,0 +1,123 @@
+"""From the words and numbers of tables to labels: 1 there, 0 not there, -1 unknown."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from genmed.ground.errors import ConfigError, DataError
+from genmed.parts.data.records import UNKNOWN, Labels, Records, TaskKind
+from genmed.parts.data.tables import Table
+from genmed.records.config import suggest
+from genmed.records.config.sections import Labels as LabelsConfig
+
+
+def mark_named(
+    table: Table, cells: Sequence[str], classes: Sequence[str], *, separator: str = "|", nothing: Sequence[str] = ()
+) -> Labels:
+    """(N, L) from cells that name the classes that are there. Raises DataError with the line of an unknown name.
+
+    nothing: words that say that there is none.
+    """
+    column = {name: position for position, name in enumerate(classes)}
+
+    def parse(cell: str, row: int) -> list[int]:
+        marks = [0] * len(classes)
+        for part in cell.split(separator):
+            name = part.strip()
+            if name in column:
+                marks[column[name]] = 1
+            elif name not in nothing:
+                raise DataError(f"{table.at(row)}: unknown class {name!r}", suggest(name, [*classes, *nothing]))
+        return marks
+
+    return _expand(cells, parse)
+
+
+def mark_cells(
+    table: Table, columns: Mapping[str, Sequence[str]], meaning: Callable[[str], Mapping[str, int]]
+) -> Labels:
+    """(N, L) from one column a class. meaning: class -> the label of each text that its cells may hold.
+
+    Raises DataError with the line of a text that means nothing.
+    """
+    marked = []
+    for name, cells in columns.items():
+        means = meaning(name)
+
+        def parse(cell: str, row: int, name: str = name, means: Mapping[str, int] = means) -> list[int]:
+            if cell not in means:
+                raise DataError(
+                    f"{table.at(row)}: {name} is {cell!r}, which is no label", f"known: {', '.join(map(repr, means))}"
+                )
+            return [means[cell]]
+
+        marked.append(_expand(cells, parse))
+    return np.concatenate(marked, axis=1)
+
+
+def _expand(cells: Sequence[str], parse: Callable[[str, int], list[int]]) -> Labels:
+    """Parses each text once, however often it stands there."""
+    numbers: dict[str, int] = {}
+    rows: list[list[int]] = []
+    codes = np.empty(len(cells), dtype=np.int64)
+    for row, cell in enumerate(cells):
+        number = numbers.get(cell)
+        if number is None:
+            number = numbers[cell] = len(rows)
+            rows.append(parse(cell, row))
+        codes[row] = number
+    return np.array(rows, dtype=np.int8)[codes]
+
+
+def meaning_of_cells(config: LabelsConfig, name: str) -> dict[str, int]:
+    """What the cells of a class may hold, and what it means: CheXpert's 1, 0, -1 and nothing."""
+    policy = config.uncertain
+    chosen = policy.get(name, policy.get("default", "ignore")) if isinstance(policy, dict) else policy
+    uncertain = {"ones": 1, "zeros": 0, "ignore": UNKNOWN}[chosen]
+    blank = {"negative": 0, "ignore": UNKNOWN}[config.blank]
+    means = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": uncertain, "-1.0": uncertain}
+    return {**means, "": blank, "nan": blank, "NaN": blank}
+
+
+def one_of(numbers: Sequence[int] | np.ndarray, count: int) -> Labels:
+    """(N, count): the 1 stands in the column of each number."""
+    codes = np.asarray(numbers, dtype=np.int64)
+    columns = np.arange(count)
+    return np.where(codes[:, None] == columns, 1, 0).astype(np.int8)
+
+
+def apply_choices(records: Records, config: LabelsConfig) -> Records:
+    """The records with the task and the classes that the config chooses. Raises ConfigError."""
+    _check_names(config, records)
+    if config.classes:
+        chosen = [records.classes.index(name) for name in config.classes]
+        records = replace(records, classes=config.classes, labels=records.labels[:, chosen])
+    if config.task != "auto" and config.task != records.task:
+        records = _as_task(records, config.task)
+    return records
+
+
+def _check_names(config: LabelsConfig, records: Records) -> None:
+    named = [name for name in config.uncertain if name != "default"] if isinstance(config.uncertain, dict) else []
+    for key, names in (("labels.uncertain", named), ("labels.classes", config.classes)):
+        for name in names:
+            if name not in records.classes:
+                raise ConfigError(f"{key} names {name!r}, which is no class", suggest(name, records.classes))
+    if config.classes and records.task not in ("multi-label", "binary"):
+        raise ConfigError(f"labels.classes is for multi-label data; these are {records.task}", "leave it out")
+    if len(set(config.classes)) < len(config.classes):
+        raise ConfigError(f"labels.classes names a class twice: {', '.join(config.classes)}")
+
+
+def _as_task(records: Records, task: TaskKind) -> Records:
+    one_each = {"multi-class", "ordinal"}
+    if {records.task, task} <= one_each or (task == "binary" and len(records.classes) == 1):
+        return replace(records, task=task)
+    known = (records.labels != UNKNOWN).any(1)
+    if task in one_each and records.task == "multi-label" and ((records.labels == 1).sum(1) == known).all():
+        return replace(records, task=task)
+    raise ConfigError(
+        f"labels.task is {task}, but the data are {records.task} with {len(records.classes)} classes",
+        "leave it out, or choose what fits",
+    )

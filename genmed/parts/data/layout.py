@@ -1,0 +1,97 @@
+"""What lies under a data root, against what a dataset's table names."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from genmed.ground.errors import DataError
+from genmed.parts.data.images import DICOM_SUFFIXES, SUFFIXES
+
+IMAGES = SUFFIXES + DICOM_SUFFIXES
+SIDES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
+"""What people call the sides of a split."""
+
+
+def find_file(root: Path, names: Sequence[str], title: str, needs: str) -> Path:
+    """The first of these files that is there. Raises DataError that says what is there instead."""
+    check_root(root, needs)
+    for name in names:
+        if (root / name).is_file():
+            return root / name
+    raise wrong_layout(root, title, needs)
+
+
+def check_root(root: Path, needs: str) -> None:
+    """Raises DataError where the folder is missing."""
+    if not root.is_dir():
+        raise DataError(
+            f"no data folder {root}", f"put the data there or name their folder with --data-root; needed: {needs}"
+        )
+
+
+def wrong_layout(root: Path, title: str, needs: str) -> DataError:
+    """The error that says what is there and what should be."""
+    found = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in root.iterdir())
+    what = ", ".join(found[:6]) + (f" and {len(found) - 6} more" if len(found) > 6 else "") if found else "nothing"
+    return DataError(f"{root} is not in the layout of {title}: found {what}", f"looked for {needs}")
+
+
+def list_images(root: Path, folders: Sequence[str], title: str, needs: str) -> dict[str, str]:
+    """Name of each image in those of the folders that are there -> its path from the root.
+
+    Raises DataError where there are no images, or two of one name.
+    """
+    paths: dict[str, str] = {}
+    for folder in folders:
+        if (root / folder).is_dir():
+            with os.scandir(root / folder) as entries:
+                names = [entry.name for entry in entries if entry.name.lower().endswith(IMAGES)]
+            for name in names:
+                if name in paths:
+                    raise DataError(
+                        f"{name} lies in {root / paths[name].removesuffix('/' + name)} and in {root / folder}",
+                        "remove one of the two",
+                    )
+                paths[name] = f"{folder}/{name}"
+    if not paths:
+        raise wrong_layout(root, title, needs)
+    return paths
+
+
+def match(
+    named: Sequence[str], present: Mapping[str, str], table: Path, on_mismatch: str
+) -> tuple[list[str], list[str]]:
+    """The images that are both named in the table and there, sorted; and notes on the others.
+
+    Raises DataError where there are others, unless `on_mismatch` is skip, and where nothing is left.
+    """
+    known = set(named)
+    without_image, without_row = sorted(known - present.keys()), sorted(present.keys() - known)
+    parts = []
+    for names, what in ((without_image, "rows without an image"), (without_row, "images without a row")):
+        if names:
+            more = ", ..." if len(names) > 3 else ""
+            parts.append(f"{len(names)} {what} ({', '.join(names[:3])}{more})")
+    if parts and on_mismatch == "stop":
+        raise DataError(
+            f"{table.name} and the images do not match: {'; '.join(parts)}",
+            "complete the data, or leave these out with --set data.on_mismatch=skip",
+        )
+    both = sorted(known & present.keys())
+    if not both:
+        raise DataError(f"none of the {len(present)} images below {table.parent} is named in {table.name}")
+    return both, [f"Left out: {part}" for part in parts]
+
+
+def match_files(root: Path, names: Sequence[str], table: Path, on_mismatch: str) -> tuple[list[int], list[str]]:
+    """The rows whose files are there, and notes on the others; for tables that say where each file lies.
+
+    Raises DataError as `match` does.
+    """
+    prefix = f"{root}{os.sep}"
+    there = [row for row, name in enumerate(names) if os.path.isfile(prefix + name)]
+    if len(there) == len(names):
+        return there, []
+    present = {names[row]: "" for row in there}
+    _, notes = match(names, present, table, on_mismatch)
+    return there, notes

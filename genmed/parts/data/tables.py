@@ -1,0 +1,121 @@
+"""Tables that come with data: comma-separated text from many hands, read whole, told line by line where it is wrong."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from genmed.ground.errors import DataError
+
+MAX_BYTES = 2**31
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of text, each cell stripped of spaces around it."""
+
+    path: Path
+    columns: dict[str, list[str]]
+    lines: Sequence[int]
+    """The line of the file on which each row ends."""
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def at(self, row: int) -> str:
+        """`train.csv, line 12`, for a message."""
+        return f"{self.path}, line {self.lines[row]}"
+
+
+def read_table(path: Path, needed: Sequence[str] = (), *, owner: str = "", keep: Sequence[str] | None = None) -> Table:
+    """A table with a header, in UTF-8 with or without a byte-order mark.
+
+    needed: columns that must be there. keep: columns to return, if present; all unless given. owner: whose table it
+    must be, for the message. Raises DataError with file, line and reason: not text, another separator, a column missing
+    or twice, a row with more or fewer cells than the header.
+    """
+    hint = f"it must be {owner}'s own table, separated by commas" if owner else "it must be separated by commas"
+    reader = csv.reader(io.StringIO(read_text(path), newline=""))
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check_header(path, header, needed, hint)
+        rows, lines = [], []
+        for row in reader:
+            if row:
+                rows.append(row)
+                lines.append(reader.line_num)
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}", hint) from None
+    width = len(header)
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != width and (len(row) < width or any(row[width:])):
+            raise DataError(f"{path}, line {line}: {len(row)} cells, where the header has {width}", hint)
+    wanted = [name for name in header if name and (keep is None or name in keep or name in needed)]
+    columns = {name: [row[at].strip() for row in rows] for name in wanted for at in (header.index(name),)}
+    return Table(path, columns, lines)
+
+
+def read_text(path: Path) -> str:
+    """UTF-8, with or without a byte-order mark. Raises DataError."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path} has {path.stat().st_size:,} bytes; a table of 2 GiB is the largest that is read")
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        with open(path, "rb") as file:
+            wide = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+        raise DataError(
+            f"{path} is not text in UTF-8: {'it is UTF-16' if wide else f'{error.reason} at byte {error.start}'}",
+            "save it as UTF-8",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    if "\0" in text:
+        raise DataError(f"{path} is not text: it holds a NUL at character {text.index(chr(0))}")
+    return text
+
+
+def check_path(text: str, where: str) -> str:
+    """A path inside of the data root, as in a table, with slashes. Raises DataError, beginning with `where`."""
+    name = text.replace("\\", "/")
+    if not name or name.startswith("/") or name[1:2] == ":" or "\0" in name:
+        reason = "no path" if not name else f"{text!r} is not below the data folder"
+        raise DataError(f"{where}: {reason}", "paths in tables begin at the data folder")
+    if "//" in name or ("." in name and any(part in ("..", ".") for part in name.split("/"))):
+        plain = PurePosixPath(name)
+        if ".." in plain.parts:
+            raise DataError(
+                f"{where}: {text!r} leads out of the data folder", "paths in tables begin at the data folder"
+            )
+        return str(plain)
+    return name
+
+
+def refuse_repeated(table: Table, names: Sequence[str], what: str = "image") -> None:
+    """Raises DataError with the line of the first that was there before."""
+    if len(set(names)) == len(names):
+        return
+    seen: dict[str, int] = {}
+    for row, name in enumerate(names):
+        if name in seen:
+            raise DataError(
+                f"{table.at(row)}: {what} {name} is listed a second time, after line {table.lines[seen[name]]}",
+                "each has one row; remove one of the two",
+            )
+        seen[name] = row
+
+
+def _check_header(path: Path, header: Sequence[str], needed: Sequence[str], hint: str) -> None:
+    if not any(header):
+        raise DataError(f"{path} is empty", hint)
+    missing = [name for name in needed if name not in header]
+    if missing:
+        text = ",".join(header)
+        others = [word for letter, word in SEPARATORS.items() if letter in text and len(header) == 1]
+        found = f"it seems to be separated by {others[0]}" if others else f"it begins {text[:80]!r}"
+        raise DataError(f"{path} lacks the column {' and '.join(map(repr, missing))}; {found}", hint)
+    for name in {*needed, *(name for name in header if header.count(name) > 1)}:
+        if name and header.count(name) > 1:
+            raise DataError(f"{path} has the column {name!r} {header.count(name)} times", hint)

@@ -11,7 +11,6 @@ import time
 import warnings
 import zlib
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,9 +38,10 @@ from pydicom.uid import (  # noqa: E402
     RLELossless,
 )
 
+from tests.conftest import SHARED  # noqa: E402
 from tests.datasets.making_dicom import LOSSLESS, NATIVE, make_dicom  # noqa: E402
 
-REAL = Path("/work/shared/data/dicom")
+REAL = SHARED / "dicom"
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
 

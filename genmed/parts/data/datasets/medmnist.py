@@ -199,10 +199,8 @@ def load_records(name: str, root: Path, config: Config) -> Records:
     members = list_members(path)
     sides = sorted(SPLITS)  # so that the ids are sorted
     images = [_check_images(path, members, f"{side}_images", flag) for side in sides]
-    labels = [
-        _read_labels(path, members, f"{side}_labels", flag, image.shape[0])
-        for side, image in zip(sides, images, strict=True)
-    ]
+    counts = [image.shape[0] for image in images]
+    labels = [_read_labels(path, members, side, flag, count) for side, count in zip(sides, counts, strict=True)]
     numbered = [(side, number) for side, count in zip(sides, counts, strict=True) for number in range(count)]
     size = images[0].shape[1]
     wanted = config.data.image_size
@@ -279,7 +277,6 @@ def _read_labels(path: Path, members: Mapping[str, Member], side: str, flag: Fla
 
 
 def _state(name: str, flag: Flag) -> DatasetFacts:
-    counts = dict(zip(SPLITS, flag.counts, strict=True))
     return DatasetFacts(
         name=f"medmnist:{name}",
         title=f"MedMNIST's {name}: {flag.title}",
@@ -291,7 +288,7 @@ def _state(name: str, flag: Flag) -> DatasetFacts:
         task=flag.task,
         defaults={"data.image_size": 28, "model.name": "resnet18_small", "training.epochs": 10},
         check_layout=partial(check_layout, name),
-        counts={"images": sum(flag.counts), **counts},
+        counts={"images": sum(flag.counts), **dict(zip(SPLITS, flag.counts, strict=True))},
         sources=flag.sources,
         lineage=flag.source,
         folder="medmnist",

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from genmed.parts.data.duplicates import DIFFERENCES, HASH_BITS, NEAR, find_near, hash_image, unpack
-from genmed.parts.data.images import decode_file
+from genmed.parts.data.images import read_image
 from genmed.parts.data.records import Pixels
 
 QUANTILES = {"least": 0.0, "0.00001": 1e-5, "0.001": 1e-3, "median": 0.5, "0.99": 0.99, "0.999": 0.999, "most": 1.0}
@@ -99,7 +99,7 @@ def main() -> int:
     with (chosen.folder / "Data_Entry_2017_v2020.csv").open(newline="") as file:
         patient_of = {row["Image Index"]: row["Patient ID"] for row in csv.DictReader(file)}
     paths = sorted(path for path in (chosen.folder / "images").iterdir() if path.name in patient_of)
-    images = [decode_file(path) for path in paths]
+    images = [read_image(path).pixels for path in paths]
     patients = np.array([patient_of[path.name] for path in paths])
     print(f"{len(images)} images of {len(set(patients))} patients, {HASH_BITS} bits, near: at most {NEAR}")
     print("\t".join([f"{'pairs':32}", "number", *QUANTILES, "reported"]))

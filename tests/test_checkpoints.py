@@ -491,7 +491,7 @@ def test_training_stops_at_the_step_after_a_writing_that_failed(
 @pytest.mark.usefixtures("full")
 def test_training_that_is_asked_to_stop_does_not_call_a_state_safe_that_was_not_written(tmp_path: Path) -> None:
     task, lines = make_task(tmp_path, {}), Lines(stop_after=3)
-    loader = BatchLoader(task.images, task.labels, workers=0, prefetch=2, persistent=False, pin=False)
+    loader = BatchLoader(task.images, task.targets, workers=0, prefetch=2, persistent=False, pin=False)
     store = CheckpointStore(tmp_path / "checkpoints", IDENTITY)
     training = Training(task, build_learner(task), Progress(), loader, lines, store, lines)
     with pytest.raises(StorageError, match="no disk space"), store:

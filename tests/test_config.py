@@ -24,6 +24,7 @@ FREE = {
     "compute.num_workers",
     "compute.prefetch",
     "compute.persistent_workers",
+    "compute.images",
     "checkpoints.keep",
     "checkpoints.every_minutes",
     "checkpoints.every_steps",
@@ -51,7 +52,7 @@ def change(key: str) -> tuple[Config, Config]:
     base = Config().replace(**PARTNERS.get(key, {}))
     choices = [value for part in (list_keys()[key].annotation, *get_args(list_keys()[key].annotation))
                for value in get_args(part) if isinstance(value, str)]  # fmt: skip
-    for value in (*choices, 2, 4, 0.25, 0.5, "another", ["a"], [0.1, 0.2], False, True):
+    for value in (*choices, 2, 4, 12, 0.25, 0.5, "another", ["a"], [0.1, 0.2], False, True):
         try:
             other = base.replace(**{key: value})
         except ValidationError:

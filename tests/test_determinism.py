@@ -328,7 +328,7 @@ def train_plainly(folder: Path, cache: Path) -> list[Line]:
     config = resolve([layer_of_file(folder / "config.yaml")]).config
     session = assemble(config, Silent())
     task, train = session.task, session.task.rows["train"]
-    images, labels = torch.from_numpy(np.array(task.images.map())), torch.from_numpy(task.labels)
+    images, labels = torch.from_numpy(task.images.read(slice(None))), torch.from_numpy(task.labels)
 
     torch.manual_seed(derive_seed(SEED, "init"))
     model = build(len(task.classes)).to(memory_format=torch.channels_last)

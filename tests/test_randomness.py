@@ -392,8 +392,8 @@ def compute_philox(key: list[int], count: int) -> list[int]:
 def make_records(patients: range, images: int = 1) -> Records:
     rows = [(f"{patient:04d}_{image}", str(patient)) for patient in patients for image in range(images)]
     names = tuple(name for name, _ in rows)
-    labels = np.zeros((len(rows), 1), dtype=np.uint8)
-    return Records(names, tuple(patient for _, patient in rows), ("here",) * len(rows), labels, images=NoImages())
+    labels = np.zeros((len(rows), 1), dtype=np.int8)
+    return Records(names, ("one",), labels, NoImages(), patients=tuple(patient for _, patient in rows))
 
 
 class NoImages:
@@ -405,8 +405,11 @@ class NoImages:
     def digest(self, row: int) -> str:
         raise NotImplementedError
 
-    def load(self, row: int) -> Any:
+    def read(self, row: int) -> Any:
         raise NotImplementedError
+
+    def decoders(self) -> tuple[str, ...]:
+        return ()
 
 
 def make_task(count: int, batch_size: int, shards: int) -> Task:
@@ -416,10 +419,13 @@ def make_task(count: int, batch_size: int, shards: int) -> Task:
         device="cpu",
         classes=("one",),
         ids=(),
-        labels=np.zeros((0, 1), dtype=np.uint8),
+        kind="multi-label",
+        labels=np.zeros((0, 1), dtype=np.int8),
+        targets=np.zeros((0, 1), dtype=np.int8),
+        studies=(),
         images=ImageBytes.__new__(ImageBytes),
         rows={"train": np.arange(count)},
         scaling=Scaling(0.5, 0.5),
         strength=Strength(),
-        positive_weights=None,
+        weights=None,
     )

@@ -233,10 +233,11 @@ def test_slices_are_neighbours_with_dropout_of_their_own(tmp_path: Path) -> None
     records = run_steps(build_learner(task), task, 1, 1)[0]
     assert len(set(records.input)) == len(set(records.loss)) == 2
     single = make_task(tmp_path, {"compute.shards": 1})
-    pixels = single.images.map()
     learner = build_learner(single)
     rows = list_batches(task)[0][1].rows
-    halves = [to_input(torch.from_numpy(pixels[part.numpy()]), learner, single, None) for part in rows.chunk(2)]
+    halves = [
+        to_input(torch.from_numpy(single.images.read(part.numpy())), learner, single, None) for part in rows.chunk(2)
+    ]
     assert list(records.input) == [fingerprint_tensors([("input", half)]) for half in halves]
 
 
@@ -244,7 +245,7 @@ def test_each_slice_of_each_step_has_random_numbers_of_its_own(tmp_path: Path) -
     """Halves of the same images, through dropout: no two of four parts of the loss are equal, and all come again."""
     task = make_task(tmp_path, {"compute.shards": 2})
     rows = torch.arange(4).repeat(2)
-    batch = Batch(rows, torch.from_numpy(task.images.map()[rows.numpy()]), torch.from_numpy(task.labels[rows.numpy()]))
+    batch = Batch(rows, torch.from_numpy(task.images.read(rows.numpy())), torch.from_numpy(task.targets[rows.numpy()]))
 
     def parts(step: int) -> tuple[float, ...]:
         learner = build_learner(task)
@@ -285,7 +286,7 @@ def test_one_shard_is_a_plain_pass_to_the_bit(tmp_path: Path) -> None:
     _, batch = list_batches(task)[0]
     torch.manual_seed(step_seed(42, 1))
     images = to_input(batch.images, learner, task, None)
-    plain = nn.functional.binary_cross_entropy_with_logits(model(images), batch.labels.float())
+    plain = nn.functional.binary_cross_entropy_with_logits(model(images), batch.targets.float())
     plain.backward()  # type: ignore[no-untyped-call]
     assert loss.tolist() == [plain.item()]
     assert all(torch.equal(buffers[name], value) for name, value in model.named_buffers())

@@ -22,10 +22,11 @@ from genmed.engine.evaluation import Evaluation
 from genmed.engine.learner import Learner, build_learner, fingerprint_learner
 from genmed.engine.loop import EpochReport, Training
 from genmed.engine.normalise import Scaling, choose_scaling
+from genmed.engine.objective import sum_loss, weigh_targets
 from genmed.engine.progress import Progress
 from genmed.engine.schedule import learning_rate
-from genmed.engine.step import StepRecord, run_step, sum_loss, to_input
-from genmed.engine.task import Task, weigh_positives
+from genmed.engine.step import StepRecord, run_step, to_input
+from genmed.engine.task import Task
 from genmed.ground.errors import Interrupted
 from genmed.ground.randomness import derive_seed
 from genmed.parts.data.augmentation import PRESETS, draw_epoch
@@ -33,7 +34,7 @@ from genmed.parts.data.cache import ImageBytes, ImageDigests
 from genmed.parts.data.loader import Batch, BatchLoader, plan_epoch
 from genmed.parts.models.build import set_training_mode
 from genmed.records.config import Config
-from genmed.records.config.sections import Normalisation, Optimizer, Schedule
+from genmed.records.config.sections import Optimizer, Schedule
 from tests.harness import TINY_MODEL, Genmed
 
 STEPS_PER_EPOCH = 7  # of `tiny`
@@ -92,36 +93,43 @@ def make_task(folder: Path, changes: Mapping[str, Any] | None = None, scaling: S
     }
     config = Config().replace(**{**keys, **(changes or {})})
     generator = np.random.Generator(np.random.Philox(11))
-    labels = (generator.random((COUNT, len(CLASSES))) < 0.4).astype(np.uint8)
+    labels = (generator.random((COUNT, len(CLASSES))) < 0.4).astype(np.int8)
     pixels = generator.integers(0, 80, (COUNT, 1, SIZE, SIZE)).astype(np.uint8)
-    pixels += (labels @ np.array([20, 40, 50, 60], dtype=np.uint8))[:, None, None, None]
+    pixels += (labels.astype(np.uint8) @ np.array([20, 40, 50, 60], dtype=np.uint8))[:, None, None, None]
     path = folder / "pixels.u8"
     path.write_bytes(pixels.tobytes())
+    images = ImageBytes(path, pixels.shape, ImageDigests((), (), ()))
     rows = {"train": np.arange(28), "val": np.arange(28, 36), "test": np.arange(36, COUNT)}
     return Task(
         config=config,
         device="cpu",
         classes=CLASSES,
         ids=tuple(f"image{row:03d}" for row in range(COUNT)),
+        kind="multi-label",
         labels=labels,
-        images=ImageBytes(path, pixels.shape, ImageDigests((), (), ())),
+        targets=labels,
+        studies=(),
+        images=images,
         rows=rows,
-        scaling=scaling or choose_scaling(config.normalisation, pixels, rows["train"]),
+        scaling=scaling or choose_scaling(config.normalisation, images, rows["train"]),
         strength=PRESETS[config.augmentation.preset],
-        positive_weights=weigh_positives(labels[rows["train"]], config.loss.positive_weights),
+        weights=weigh_targets("multi-label", labels[rows["train"]], config.loss.positive_weights),
     )
 
 
 def list_batches(task: Task, epochs: int = 4) -> list[tuple[int, Batch]]:
     """(epoch, batch) of each step."""
-    pixels = task.images.map()
     found = []
     for epoch in range(1, epochs + 1):
         plan = plan_epoch(
             task.config.seed, epoch, task.rows["train"], task.config.training.batch_size, task.config.compute.shards
         )
         for rows in plan:
-            tensors = torch.from_numpy(rows), torch.from_numpy(pixels[rows]), torch.from_numpy(task.labels[rows])
+            tensors = (
+                torch.from_numpy(rows),
+                torch.from_numpy(task.images.read(rows)),
+                torch.from_numpy(task.targets[rows]),
+            )
             found.append((epoch, Batch(*tensors)))
     return found
 
@@ -155,7 +163,7 @@ def train_plainly(
         images = prepare(batch.images).repeat(1, 3, 1, 1)
         if task.config.compute.memory_format == "channels_last":
             images = images.to(memory_format=torch.channels_last)
-        loss = nn.functional.binary_cross_entropy_with_logits(model(images), batch.labels.float())
+        loss = nn.functional.binary_cross_entropy_with_logits(model(images), batch.targets.float())
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -216,7 +224,7 @@ def test_input_is_scaled_repeated_and_laid_out_as_the_config_says(tmp_path: Path
     learner = build_learner(task)
     images = list_batches(task)[0][1].images
     found = to_input(images, learner, task, None)
-    train = task.images.map()[task.rows["train"]] / 255
+    train = task.images.read(task.rows["train"]) / 255
     expected = ((images.double() / 255 - train.mean()) / train.std()).repeat(1, 3, 1, 1)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
     assert found.dtype == torch.float32
@@ -224,28 +232,6 @@ def test_input_is_scaled_repeated_and_laid_out_as_the_config_says(tmp_path: Path
     assert found.is_contiguous() == (memory_format == "contiguous")
     weight = learner.model[0].weight  # type: ignore[index]
     assert weight.is_contiguous() == (memory_format == "contiguous")
-
-
-@pytest.mark.parametrize(
-    ("method", "scaling"),
-    [
-        ({"method": "half"}, Scaling(0.5, 0.5)),
-        ({"method": "imagenet"}, Scaling(0.449, 0.226)),
-        ({"method": "fixed", "mean": 0.25, "std": 0.125}, Scaling(0.25, 0.125)),
-    ],
-    ids=lambda value: value["method"] if isinstance(value, dict) else "",
-)
-def test_scaling_is_the_one_that_the_config_names(method: dict[str, Any], scaling: Scaling) -> None:
-    assert choose_scaling(Normalisation(**method), np.zeros((1, 1, 1, 1), np.uint8), np.arange(1)) == scaling
-
-
-def test_scaling_by_the_dataset_counts_the_training_images_alone() -> None:
-    pixels = np.random.Generator(np.random.Philox(5)).integers(0, 256, (2000, 1, 4, 4)).astype(np.uint8)
-    train = np.arange(0, 1500)
-    found = choose_scaling(Normalisation(), pixels, train)
-    assert found.mean == pytest.approx(pixels[:1500].mean() / 255, rel=1e-12)
-    assert found.std == pytest.approx(pixels[:1500].std() / 255, rel=1e-12)
-    assert choose_scaling(Normalisation(), np.full_like(pixels, 7), train).std == 1e-3
 
 
 @pytest.mark.parametrize(
@@ -265,13 +251,14 @@ def test_loss_is_cross_entropy_with_its_adjustments(tmp_path: Path, smoothing: f
         w = np.ones(len(CLASSES)) if weights == "none" else np.array(weights)
     target = truth * (1 - smoothing) + (1 - truth) * smoothing / 2 + truth * smoothing / 2
     expected = -(w * target * np.log(p) + (1 - target) * np.log(1 - p)).sum()
-    assert float(sum_loss(logits, task, labels)) == pytest.approx(expected, rel=1e-5)
+    found = sum_loss("multi-label", logits, labels, task.config.loss, task.weights)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
 def test_class_without_positives_has_a_finite_balanced_weight() -> None:
-    labels = np.array([[0, 1, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1]], dtype=np.uint8)
-    assert weigh_positives(labels, "balanced") == (3.0, 3.0, 0.0)
-    assert weigh_positives(labels, "none") is None
+    labels = np.array([[0, 1, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1]], dtype=np.int8)
+    assert weigh_targets("multi-label", labels, "balanced") == (3.0, 3.0, 0.0)
+    assert weigh_targets("multi-label", labels, "none") is None
 
 
 @pytest.mark.parametrize("limit", [0.01, 1e6])
@@ -423,7 +410,7 @@ def train(
 ) -> Lines:
     """A training in this process from `progress` to its end, or to Interrupted."""
     lines = Lines(stop_after)
-    loader = BatchLoader(task.images, task.labels, workers=0, prefetch=2, persistent=False, pin=False)
+    loader = BatchLoader(task.images, task.targets, workers=0, prefetch=2, persistent=False, pin=False)
     training = Training(task, learner, progress, loader, lines, store, lines)
     with contextlib.ExitStack() as stack:
         if stop_after:

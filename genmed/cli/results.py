@@ -4,6 +4,9 @@ from typing import Any
 
 from genmed.cli.output import paint, print_table, show_number
 
+WHOLE = ("accuracy", "quadratic_kappa")
+"""Metrics of all classes together."""
+
 
 def print_results(described: dict[str, Any]) -> None:
     """Each class's test and validation AUROC, and the mean; then what identifies the run."""
@@ -23,8 +26,10 @@ def print_results(described: dict[str, Any]) -> None:
     if rows:
         columns = ["class", "test AUROC", "test AP", "val AUROC (used for selection)"]
         print_table(columns, rows, numbers=columns[1:])
+    whole = [(name, metrics[f"test_{name}"]) for name in WHOLE if f"test_{name}" in metrics]
     print_pairs(
         [
+            *((f"test {name.replace('_', ' ')}", show_number(value)) for name, value in whole),
             ("run", described["name"]),
             ("status", described["status"]),
             ("folder", described["path"]),

@@ -12,7 +12,8 @@ from genmed.engine.objective import count_terms, score, sum_loss
 from genmed.engine.step import compute_logits, to_input
 from genmed.engine.task import Task
 from genmed.ground.randomness import derive_seed
-from genmed.parts.data.loader import BatchLoader, plan_evaluation
+from genmed.parts.data.device import Loader
+from genmed.parts.data.loader import plan_evaluation
 from genmed.parts.metrics import Scores, measure, pool_studies
 from genmed.seed import seed_generators
 
@@ -33,7 +34,7 @@ class StoppedError(Exception):
 def evaluate(
     learner: Learner,
     task: Task,
-    loader: BatchLoader,
+    loader: Loader,
     split: str,
     stop_asked: Callable[[], str | None] = lambda: None,
 ) -> Evaluation:

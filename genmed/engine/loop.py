@@ -19,7 +19,8 @@ from genmed.engine.task import Task
 from genmed.engine.trace import TraceSink
 from genmed.ground.errors import Interrupted, RunError
 from genmed.parts.data.augmentation import draw_epoch
-from genmed.parts.data.loader import Batch, BatchLoader, plan_epoch
+from genmed.parts.data.device import Loader
+from genmed.parts.data.loader import Batch, plan_epoch
 from genmed.parts.models.build import set_training_mode
 
 
@@ -57,7 +58,7 @@ class Training:
     task: Task
     learner: Learner
     progress: Progress
-    loader: BatchLoader
+    loader: Loader
     trace: TraceSink
     store: CheckpointStore
     observer: Observer

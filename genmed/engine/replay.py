@@ -8,11 +8,12 @@ from genmed.engine.learner import Learner
 from genmed.engine.step import StepRecord, run_step
 from genmed.engine.task import Task
 from genmed.parts.data.augmentation import draw_epoch
-from genmed.parts.data.loader import BatchLoader, plan_epoch
+from genmed.parts.data.device import Loader
+from genmed.parts.data.loader import plan_epoch
 from genmed.parts.models.build import set_training_mode
 
 
-def replay_steps(learner: Learner, task: Task, loader: BatchLoader, first: int, last: int) -> Iterator[StepRecord]:
+def replay_steps(learner: Learner, task: Task, loader: Loader, first: int, last: int) -> Iterator[StepRecord]:
     """Computes the steps `first` to `last`, counted from 1; the learner is in the state before the first.
 
     No validation comes between, for it leaves no trace in the steps.

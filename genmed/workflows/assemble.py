@@ -301,17 +301,16 @@ def find_oddities(data: LoadedData, train: Any) -> list[str]:
 def compare_counts(facts: DatasetFacts, data: LoadedData) -> list[str]:
     """What is not as many as the dataset's authors say."""
     records = data.records
-    found = {"images": len(records), "patients": len(set(records.patients)), **Counter(data.split.sides)}
-    if not data.split.official:
-        found = {name: count for name, count in found.items() if name not in SPLITS}
-    if not records.patients:
-        del found["patients"]
-    return [
-        f"Note: {found[name]:,} {what}, where the whole {facts.name} has {count:,}"
-        for name, count in facts.counts.items()
-        if name in found and found[name] != count
-        for what in (f"{name} images" if name in SPLITS else name,)
-    ]
+    found = {"images": len(records)}
+    if records.patients:
+        found["patients"] = len(set(records.patients))
+    if data.split.official:
+        found |= {side: data.count(side) for side in SPLITS}
+    wrong = [name for name, count in facts.counts.items() if found.get(name, count) != count]
+    if not wrong:
+        return []
+    here, there = (", ".join(f"{counts[name]:,} {name}" for name in wrong) for counts in (found, facts.counts))
+    return [f"Note: not the whole {facts.name}: {here}, where its authors count {there}"]
 
 
 def list_user_files(config: Config) -> list[Path]:

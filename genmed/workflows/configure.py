@@ -58,6 +58,11 @@ def check(config: Config) -> None:
             f"put the data there or name their folder with --data-root; needed: {dataset.needs}",
         )
     check_model(config.model.name, config.data.image_size)
+    weights, classes = config.loss.positive_weights, config.labels.classes or dataset.classes
+    if isinstance(weights, tuple) and classes and dataset.task != "ordinal" and len(weights) != len(classes):
+        raise ConfigError(
+            f"loss.positive_weights has {len(weights)} numbers, {dataset.name} has {len(classes)} classes"
+        )
     if config.model.weights == "torchvision" and is_user_file(config.model.name):
         raise ConfigError("torchvision has no weights for a model of your own", "name a file with --weights")
     if config.model.weights not in ("random", "torchvision") and not Path(config.model.weights).is_file():

@@ -19,6 +19,7 @@ from genmed.engine.task import Task
 from genmed.engine.trace import NoTrace, TraceFile, make_header, trace_digest
 from genmed.ground.errors import GenmedError, Interrupted, RecordError, RunError, StorageError
 from genmed.ground.fingerprints import digest_file
+from genmed.parts.data.device import Loader, ReadAhead, ResidentLoader, fits_on
 from genmed.parts.data.loader import BatchLoader
 from genmed.parts.data.records import UNKNOWN
 from genmed.records.run_folder import RunDocument, RunFolder, now, this_process, write_table
@@ -90,17 +91,20 @@ def _open_trace(folder: RunFolder, document: RunDocument, session: Session, repl
     return TraceFile(folder.trace_path, header, replace=replace, keep_header=bool(document.accepted))
 
 
-def make_loader(task: Task) -> BatchLoader:
-    """The loader that the config asks for."""
-    compute = task.config.compute
-    return BatchLoader(
+def make_loader(task: Task) -> Loader:
+    """The loader that config and device ask for."""
+    compute, cuda = task.config.compute, task.device == "cuda"
+    if compute.images == "resident" or (compute.images == "auto" and fits_on(task.device, task.images)):
+        return ResidentLoader(task.images, task.targets, task.device)
+    loader = BatchLoader(
         task.images,
         task.targets,
         workers=compute.num_workers,
         prefetch=compute.prefetch,
         persistent=compute.persistent_workers,
-        pin=task.device == "cuda",
+        pin=cuda,
     )
+    return ReadAhead(loader, compute.prefetch) if cuda else loader
 
 
 def evaluate_selected(training: Training) -> dict[str, Evaluation]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ def run_prefix(session: Session) -> str:
     """What a run's name begins with."""
     config = session.task.config
     model = Path(config.model.name).name.replace(".py:", "-")
-    return config.run.name or f"{config.data.dataset}-{model}-s{config.seed}"
+    dataset = re.sub(r"[^A-Za-z0-9._-]+", "-", session.data.facts.name).strip("-.")
+    return config.run.name or f"{dataset}-{model}-s{config.seed}"
 
 
 def open_store(folder: RunFolder, document: RunDocument, session: Session) -> CheckpointStore:
@@ -83,7 +85,7 @@ def write_record(
             name=name,
             status="running",
             seed=task.config.seed,
-            dataset=task.config.data.dataset,
+            dataset=session.data.facts.name,
             model=task.config.model.name,
             device=task.device,
             created=moment,

@@ -26,7 +26,7 @@ from genmed.parts.data.duplicates import (
     share_cells,
     unpack,
 )
-from genmed.parts.data.images import decode_file
+from genmed.parts.data.images import read_image
 from genmed.parts.data.records import Pixels
 
 PINNED = (
@@ -267,7 +267,7 @@ ALTERED: dict[str, Callable[[Pixels], Pixels]] = {
 
 @pytest.mark.parametrize("alteration", ALTERED)
 def test_altered_copies_of_radiographs_are_found(alteration: str, shared_data: Path) -> None:
-    radiographs = [decode_file(path) for path in sorted((shared_data / "nih_512" / "images").glob("*.png"))]
+    radiographs = [read_image(path).pixels for path in sorted((shared_data / "nih_512" / "images").glob("*.png"))]
     copies = [ALTERED[alteration](pixels) for pixels in radiographs]
     found = find_near(np.stack([hash_image(pixels) for pixels in radiographs + copies]))
     assert [group.members for group in found] == [(0, 2), (1, 3)]
@@ -277,7 +277,7 @@ def test_altered_copies_of_radiographs_are_found(alteration: str, shared_data: P
 def test_different_radiographs_are_not_reported(shared_data: Path) -> None:
     paths = sorted((shared_data / "nih1000" / "images").glob("*.png"))
     assert len(paths) == 1000
-    radiographs = [decode_file(path) for path in paths]
+    radiographs = [read_image(path).pixels for path in paths]
     hashes = np.stack([hash_image(pixels) for pixels in radiographs])
     assert not is_flat(hashes).any()
     assert find_near(hashes) == []

@@ -29,11 +29,18 @@ class Table:
         return f"{self.path}, line {self.lines[row]}"
 
 
-def read_table(path: Path, needed: Sequence[str] = (), *, owner: str = "", keep: Sequence[str] | None = None) -> Table:
+def read_table(
+    path: Path,
+    needed: Sequence[str] = (),
+    *,
+    owner: str = "",
+    keep: Sequence[str] | None = None,
+    loose_end: bool = False,
+) -> Table:
     """A table with a header, in UTF-8 with or without a byte-order mark.
 
     needed: columns that must be there. keep: columns to return, if present; all unless given. owner: whose table it
-    must be, for the message. Raises DataError with file, line and reason: not text, another separator, a column missing
+    must be, for the message. loose_end: whether rows may be longer than the header. Raises DataError with file, line and reason: not text, another separator, a column missing
     or twice, a row with more or fewer cells than the header.
     """
     hint = f"it must be {owner}'s own table, separated by commas" if owner else "it must be separated by commas"
@@ -50,7 +57,7 @@ def read_table(path: Path, needed: Sequence[str] = (), *, owner: str = "", keep:
         raise DataError(f"{path}, line {reader.line_num}: {error}", hint) from None
     width = len(header)
     for row, line in zip(rows, lines, strict=True):
-        if len(row) != width and (len(row) < width or any(row[width:])):
+        if len(row) != width and (len(row) < width or (any(row[width:]) and not loose_end)):
             raise DataError(f"{path}, line {line}: {len(row)} cells, where the header has {width}", hint)
     wanted = [name for name in header if name and (keep is None or name in keep or name in needed)]
     columns = {name: [row[at].strip() for row in rows] for name in wanted for at in (header.index(name),)}

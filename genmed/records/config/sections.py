@@ -313,6 +313,8 @@ class Compute(Section):
     """Batches that each of these reads ahead."""
     persistent_workers: Free[bool] = True
     """Whether these stay from epoch to epoch."""
+    images: Free[Literal["auto", "resident", "streamed"]] = "auto"
+    """resident: all images in the device's memory; streamed: batch by batch; auto: resident on CUDA where they fit."""
 
 
 class Checkpoints(Section):

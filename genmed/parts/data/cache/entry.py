@@ -45,7 +45,7 @@ class ImageBytes:
     """How many images are in colour, whatever the network sees of it."""
 
     def __len__(self) -> int:
-        return len(self.digests.file)
+        return self.shape[0] if self.rows is None else len(self.rows)
 
     @property
     def channels(self) -> int:

@@ -43,8 +43,8 @@ def load_records(root: Path, config: Config) -> Records:
     """
     path = find_file(root, TABLES, TITLE, NEEDS)
     paths = list_images(root, FOLDERS, TITLE, NEEDS)
-    # The columns used come before the header's unquoted commas.
-    table = read_table(path, (IMAGE, FINDINGS, PATIENT), owner="NIH", keep=())
+    # The columns used come before the header's unquoted commas, which some copies have quoted.
+    table = read_table(path, (IMAGE, FINDINGS, PATIENT), owner="NIH", keep=(), loose_end=True)
     names, patients = table.columns[IMAGE], table.columns[PATIENT]
     refuse_repeated(table, names)
     if "" in patients:

@@ -2,9 +2,13 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from tests.harness import TINY_MODEL, Genmed
 
@@ -81,3 +85,41 @@ def test_readme_names_only_options_that_exist(genmed: Genmed) -> None:
     used = {option for line in re.findall(r"genmed [a-z]+ [^`\n]*", text) for option in re.findall(r"--[a-z-]+", line)}
     assert used
     assert {option for option in used if option not in known} == set()
+
+
+def make_bones(root: Path) -> Path:
+    """Data in the layout of the contributing page's dataset."""
+    (root / "images").mkdir(parents=True)
+    lines = ["file,findings,person"]
+    random = np.random.Generator(np.random.Philox(3))
+    for number in range(40):
+        findings = ("none", "fracture", "effusion", "fracture;effusion")[number % 4]
+        Image.fromarray(random.integers(0, 256, (16, 16), dtype=np.uint8)).save(root / "images" / f"{number}.png")
+        lines.append(f"images/{number}.png,{findings},p{number // 2}")
+    (root / "labels.csv").write_text("\n".join(lines))
+    return root
+
+
+def test_thirty_lines_of_the_contributing_page_are_a_dataset(genmed: Genmed, tmp_path: Path) -> None:
+    (code,) = read_blocks(ROOT / "CONTRIBUTING.md", "python")
+    assert len(code.splitlines()) <= 32
+    assert len([line for line in code.splitlines() if line]) <= 30
+    (tmp_path / "bones.py").write_text(code)
+    data = make_bones(tmp_path / "data")
+    small = ["--model", TINY_MODEL, "--image-size", "16", "--epochs", "1", "--batch-size", "8", "--json"]
+    own = genmed("train", "--dataset", tmp_path / "bones.py:FACTS", "--data-root", data, *small)
+    assert own.code == 0, own.err
+    assert own.json["dataset"] == "bones"
+    assert (genmed.run_folder() / "code" / "bones.py").read_text() == code
+    assert genmed("verify", own.json["id"], "--json").json["verdict"] == "identical"
+    with open(tmp_path / "bones.py", "a") as file:
+        file.write("# edited\n")
+    verdict = genmed("verify", own.json["id"], "--json").json
+    assert (verdict["verdict"], verdict["cause"][0]["what"]) == ("identical", "code")
+
+    package = tmp_path / "package"
+    shutil.copytree(ROOT / "genmed", package / "genmed", ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "genmed" / "parts" / "data" / "datasets" / "bones.py").write_text(code)
+    built = genmed.fresh("train", "--dataset", "bones", "--data-root", data, "--dry-run", PYTHONPATH=str(package))
+    assert built.code == 0, built.err
+    assert "dataset: bones " in built.out

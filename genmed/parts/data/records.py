@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from genmed.ground.errors import DataError
+from genmed.ground.errors import ConfigError, DataError
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int8]
@@ -95,14 +95,21 @@ class Records:
     """Images that cannot be read and that the config leaves out, with the reasons."""
 
     def __post_init__(self) -> None:
-        columns = (self.patients, self.sites, self.studies, self.official)
-        lengths = {len(self.ids), len(self.labels), *(len(column) for column in columns if column)}
-        assert lengths == {len(self.ids)}, f"columns of unequal length: {lengths}"
-        assert list(self.ids) == sorted(set(self.ids)), "ids must be unique and sorted"
-        assert self.labels.shape == (len(self.ids), len(self.classes)), self.labels.shape
-        assert self.labels.dtype == np.int8, self.labels.dtype
+        """Raises DataError where there are no images; ConfigError where the code that made the records is wrong."""
         if not self.ids:
             raise DataError("the dataset has no images")
+        columns = {name: getattr(self, name) for name in ("patients", "sites", "studies", "official")}
+        wrong = [f"{name}: {len(column)}" for name, column in columns.items() if len(column) not in (0, len(self))]
+        if self.labels.shape != (len(self), len(self.classes)) or self.labels.dtype != np.int8:
+            wrong.append(f"labels are {self.labels.dtype} {self.labels.shape}, not int8 {len(self), len(self.classes)}")
+        if not set(np.unique(self.labels).tolist()) <= {UNKNOWN, 0, 1}:
+            wrong.append("labels are not 1, 0 and -1")
+        if list(self.ids) != sorted(set(self.ids)):
+            wrong.append("ids are not unique and sorted")
+        if wrong:
+            raise ConfigError(
+                f"the records of {len(self)} images are wrong: {'; '.join(wrong)}", "mend the dataset's code"
+            )
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -40,8 +40,8 @@ def read_table(
     """A table with a header, in UTF-8 with or without a byte-order mark.
 
     needed: columns that must be there. keep: columns to return, if present; all unless given. owner: whose table it
-    must be, for the message. loose_end: whether rows may be longer than the header. Raises DataError with file, line and reason: not text, another separator, a column missing
-    or twice, a row with more or fewer cells than the header.
+    must be, for the message. loose_end: whether rows may be longer than the header. Raises DataError with file, line
+    and reason: not text, another separator, a column missing or twice, a row with more or fewer cells than the header.
     """
     hint = f"it must be {owner}'s own table, separated by commas" if owner else "it must be separated by commas"
     reader = csv.reader(io.StringIO(read_text(path), newline=""))

@@ -68,7 +68,9 @@ def command(
     model: Annotated[Text, _flag("model", "torchvision's name, or file.py:function.", "Data and model")] = None,
     weights: Annotated[Text, _flag("weights", "random, torchvision, or a file.", "Data and model")] = None,
     mode: Annotated[Text, _flag("mode", "full_finetune or linear_probe.", "Data and model")] = None,
-    augmentation: Annotated[Text, _flag("augmentation", "none, light, standard or chexnet.", "Training")] = None,
+    augmentation: Annotated[
+        Text, _flag("augmentation", "none, light, standard, chexnet, crop, baltruschat or xrv.", "Training")
+    ] = None,
     epochs: Annotated[Text, _number("epochs", "Passes over the training images.", "Training")] = None,
     batch_size: Annotated[Text, _number("batch-size", "Images a step.", "Training")] = None,
     optimizer: Annotated[Text, _flag("optimizer", "sgd, adam or adamw.", "Training")] = None,

@@ -186,8 +186,8 @@ class Normalisation(Section):
 class Augmentation(Section):
     """Random changes of the training images, drawn for each image and epoch. null: as the preset says."""
 
-    preset: Bits[Literal["none", "light", "standard", "chexnet"]] = "light"
-    """none; light: small shifts and turns; standard: larger, with scale and contrast; chexnet: flips only."""
+    preset: Bits[Literal["none", "light", "standard", "chexnet", "crop", "baltruschat", "xrv"]] = "light"
+    """light: small shifts and turns; standard: larger; chexnet, crop, baltruschat, xrv: see docs/AUGMENTATION.md."""
     flip: Bits[Annotated[float, Field(ge=0, le=1)] | None] = None
     """Probability of a horizontal flip."""
     rotate: Bits[Annotated[float, Field(ge=0, le=90)] | None] = None
@@ -200,6 +200,10 @@ class Augmentation(Section):
     """Largest change of contrast either way: 0.1 is 0.9 to 1.1."""
     brightness: Bits[Fraction | None] = None
     """Largest change of brightness either way, as a share of the full range."""
+    crop: Bits[Annotated[float, Field(ge=0.01, le=1)] | None] = None
+    """Smallest share of the area that a random patch has; it is enlarged to the whole. 1: no patches."""
+    aspect: Bits[Annotated[float, Field(ge=1, le=10)] | None] = None
+    """Largest ratio of a patch's width to its height, and of its height to its width."""
 
 
 class Model(Section):

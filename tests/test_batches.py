@@ -1,0 +1,167 @@
+"""What a step sees: the order of an epoch, the scaling of bytes, the loaders that bring them."""
+
+import csv
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from genmed.engine.normalise import Scaling, choose_scaling
+from genmed.parts.data.cache import ImageBytes, ImageDigests
+from genmed.parts.data.device import Loader, ReadAhead, ResidentLoader
+from genmed.parts.data.loader import Batch, BatchLoader, Rows, plan_epoch
+from genmed.records.config.sections import Normalisation
+from tests.harness import Genmed
+
+Arguments = Callable[..., list[object]]
+
+
+def write_images(folder: Path, pixels: npt.NDArray[np.uint8]) -> ImageBytes:
+    (folder / "pixels.u8").write_bytes(pixels.tobytes())
+    return ImageBytes(folder / "pixels.u8", pixels.shape, ImageDigests((), (), ()))
+
+
+def test_mean_and_std_are_those_of_the_training_bytes(tmp_path: Path) -> None:
+    random = np.random.Generator(np.random.Philox(11))
+    pixels = random.integers(0, 256, (2600, 1, 3, 3), dtype=np.uint8)
+    train = np.flatnonzero(np.arange(2600) % 13 != 0)
+    pixels[::13] = 255
+    values = [int(value) for value in pixels[train].reshape(-1)]
+    mean = Fraction(sum(values), len(values))
+    variance = Fraction(sum(value * value for value in values), len(values)) - mean * mean
+    images = write_images(tmp_path, pixels)
+    scaling = choose_scaling(Normalisation(), images, train)
+    assert isinstance(scaling.std, float)
+    assert scaling.mean == pytest.approx(float(mean / 255), rel=4e-16)
+    assert Fraction(scaling.std) ** 2 == pytest.approx(variance / 255**2, rel=1e-15)
+    assert choose_scaling(Normalisation(), images, train[::-1].copy()) == scaling
+
+
+def test_chosen_scaling_needs_no_image_and_black_images_are_not_divided_by_zero(tmp_path: Path) -> None:
+    black = write_images(tmp_path, np.zeros((2, 1, 4, 4), dtype=np.uint8))
+    rows = np.arange(2)
+    fixed = Normalisation(method="fixed", mean=0.4, std=0.3)
+    assert choose_scaling(fixed, black, rows) == Scaling(0.4, 0.3)
+    assert choose_scaling(Normalisation(method="half"), black, rows) == Scaling(0.5, 0.5)
+    assert choose_scaling(Normalisation(method="imagenet"), black, rows) == Scaling(0.449, 0.226)
+    assert choose_scaling(Normalisation(), black, rows) == Scaling(0.0, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "shards", "sizes"),
+    [
+        (24, 8, 1, [8, 8, 8]),
+        (26, 8, 1, [8, 8, 8, 2]),
+        (25, 8, 1, [8, 8, 8]),  # never a batch of one
+        (29, 8, 2, [8, 8, 8, 4]),  # each shard as many
+        (27, 8, 2, [8, 8, 8]),
+        (3, 8, 1, [3]),
+        (3, 8, 2, []),
+    ],
+)
+def test_epoch_takes_each_image_once_and_leaves_no_shard_alone(
+    images: int, batch_size: int, shards: int, sizes: list[int]
+) -> None:
+    train = np.arange(100, 100 + images)
+    plan = plan_epoch(42, 1, train, batch_size, shards)
+    assert [len(batch) for batch in plan] == sizes
+    rows = [int(row) for batch in plan for row in batch]
+    assert len(set(rows)) == len(rows)
+    assert set(rows) <= set(train.tolist())
+    assert rows == [] or rows != sorted(rows)
+    other = [int(row) for batch in plan_epoch(42, 2, train, batch_size, shards) for row in batch]
+    assert other != rows or not rows
+
+
+def test_split_document_counts_add_up(trained: Genmed) -> None:
+    described = json.loads((trained.run_folder() / "data.json").read_text())
+    with open(trained.run_folder() / "data-images.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for side, counted in described["split"]["sides"].items():
+        mine = [row for row in rows if row["split"] == side]
+        assert counted["images"] == len(mine)
+        assert counted["patients"] == len({row["patient"] for row in mine})
+        for label, count in counted["positives"].items():
+            assert count == sum(label in row["labels"].split("|") for row in mine)
+
+
+COLOURS = np.random.Generator(np.random.Philox(12)).integers(0, 256, (30, 3, 4, 4), dtype=np.uint8)
+TARGETS = np.random.Generator(np.random.Philox(13)).integers(-1, 2, (30, 5)).astype(np.int8)
+
+
+def open_loader(kind: str, images: ImageBytes) -> Loader:
+    streamed = BatchLoader(images, TARGETS, workers=0, prefetch=2, persistent=False, pin=False)
+    return {
+        "resident": lambda: ResidentLoader(images, TARGETS, "cpu"),
+        "ahead": lambda: ReadAhead(streamed, 2),
+        "streamed": lambda: streamed,
+    }[kind]()
+
+
+@pytest.mark.parametrize("kind", ["resident", "ahead", "streamed"])
+def test_loader_brings_the_bytes_of_the_planned_rows(tmp_path: Path, kind: str) -> None:
+    loader = open_loader(kind, write_images(tmp_path, COLOURS))
+    plan = [np.array([29, 0, 7]), np.array([7, 7]), np.arange(30)]
+    for _ in range(2):
+        found = list(loader.read(plan))
+        assert len(found) == len(plan)
+        for rows, batch in zip(plan, found, strict=True):
+            assert batch.rows.tolist() == rows.tolist()
+            assert np.array_equal(batch.images.numpy(), COLOURS[rows])
+            assert np.array_equal(batch.targets.numpy(), TARGETS[rows])
+
+
+def test_rows_that_are_left_out_are_passed_over(tmp_path: Path) -> None:
+    images = write_images(tmp_path, COLOURS)
+    digests = ImageDigests(*(tuple(map(str, range(30))) for _ in range(3)))
+    some = ImageBytes(images.path, images.shape, digests).choose([2, 5, 29])
+    assert len(some) == 3
+    assert np.array_equal(some.read(np.array([2, 0])), COLOURS[[29, 2]])
+    assert np.array_equal(some.read(slice(1, 3)), COLOURS[[5, 29]])
+    assert some.digests.file == ("2", "5", "29")
+
+
+class Endless:
+    """A loader that counts what is asked of it, and fails at the tenth batch."""
+
+    def __init__(self) -> None:
+        self.read_so_far = 0
+
+    def read(self, batches: Sequence[Rows]) -> Iterator[Batch]:
+        while True:
+            self.read_so_far += 1
+            if self.read_so_far == 10:
+                raise OSError("the disk is gone")
+            number = torch.tensor([self.read_so_far])
+            yield Batch(number, number, number)
+
+
+def test_batches_are_read_ahead_as_far_as_asked_and_a_failure_is_told_in_its_place() -> None:
+    source = Endless()
+    batches = ReadAhead(source, 2).read([])
+    for number in range(1, 10):
+        assert int(next(batches).rows) == number
+        time.sleep(0.05)
+        assert source.read_so_far <= number + 3
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(batches)
+
+
+def test_reader_ends_when_nobody_wants_its_batches_any_more() -> None:
+    batches = ReadAhead(Endless(), 2).read([])
+    next(batches)
+    assert any(thread.name == "genmed-read-ahead" for thread in threading.enumerate())
+    batches.close()  # type: ignore[attr-defined]
+    assert not any(thread.name == "genmed-read-ahead" for thread in threading.enumerate())
+
+
+def test_images_in_the_device_s_memory_change_no_bit(genmed: Genmed, trained: Genmed, tiny: Arguments) -> None:
+    result = genmed(*tiny("--set", "compute.images=resident"))
+    assert result.json["trace_digest"] == trained("show", "latest", "--json").json["trace_digest"]

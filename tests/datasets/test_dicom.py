@@ -20,7 +20,7 @@ from PIL import Image
 
 from genmed.ground.errors import DataError
 from genmed.parts.data import dicom
-from genmed.parts.data.dicom import decode_dicom, decoder_versions, read_facts
+from genmed.parts.data.dicom import decode_dicom, decoder_versions, header, read_facts
 
 pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("gdcm")
@@ -445,7 +445,7 @@ def test_lossless_jpeg_that_would_abort_its_decoder_or_make_it_print_is_refused_
 
 
 def test_compressed_bytes_that_claim_a_huge_image_are_refused_before_memory_is_taken(tmp_path, monkeypatch):
-    monkeypatch.setattr(dicom, "MAX_INFLATED", 1 << 23)
+    monkeypatch.setattr(header, "MAX_INFLATED", 1 << 23)
 
     def claim(dataset):
         dataset.Rows = dataset.Columns = 13_000

@@ -153,7 +153,8 @@ def _check_split(folder: RunFolder) -> Check:
     if not folder.images_path.is_file() or digest_file(folder.images_path) != described["images"]["sha256"]:
         return False, item, f"{folder.images_path.name} is missing or was edited"
     sides = described["split"]["sides"]
-    return True, item, "patients: " + ", ".join(f"{sides[side]['patients']} {side}" for side in SPLITS)
+    unit = "images" if sides["train"]["patients"] is None else "patients"
+    return True, item, f"{unit}: " + ", ".join(f"{sides[side][unit]} {side}" for side in SPLITS)
 
 
 def _describe_row(row: RunSummary, root: Path, metrics: dict[str, float | None]) -> dict[str, Any]:

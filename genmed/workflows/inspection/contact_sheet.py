@@ -96,11 +96,11 @@ def draw_sheet(config: Config, out: Path, count: int, reporter: Reporter, *, by_
     )
 
 
-SUBTITLE = "Left: the image as it enters the network. Beside it: as augmentation changes it in training."
+SUBTITLE = "Left: the image as prepared. Beside it: as augmentation changes it in an epoch, if it is trained on."
 
 
 def choose_rows(records: Records, count: int, seed: int) -> list[int]:
-    """At most `count` rows, ascending: a function of the seed. Each class is there, the rarest first, if they suffice."""
+    """At most `count` rows, ascending: a function of the seed. Each class is there, if that many suffice for it."""
     order = draw_order((seed, "contact sheet"), len(records)).tolist()
     there = records.labels == 1
     chosen: dict[int, None] = {}
@@ -126,7 +126,8 @@ def choose_by_class(records: Records, count: int, seed: int) -> list[Section]:
     for name, fits in sorted(wanted, key=lambda entry: int(entry[1].sum())):  # the rarest choose first
         rows = [row for row in order if fits[row] and row not in taken][: count // len(wanted)]
         taken.update(rows)
-        sections[name] = Section(f"{name}: {int(fits.sum()):,} images", rows)
+        many = int(fits.sum())
+        sections[name] = Section(f"{name}: {many:,} image{'' if many == 1 else 's'}", rows)
     return [sections[name] for name, _ in wanted]
 
 
@@ -156,7 +157,7 @@ def _check_place(out: Path) -> None:
 def _title(config: Config, data: LoadedData, shown: int) -> str:
     size = config.data.image_size
     return (
-        f"{data.facts.name}: {shown} of {len(data.records):,} images, {size} × {size} px, "
+        f"{data.facts.name}: {shown} of {len(data.records):,} images, {size} x {size} px, "
         f"augmentation {_name_augmentation(config)}, seed {config.seed}"
     )
 

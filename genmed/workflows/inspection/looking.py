@@ -39,14 +39,14 @@ class _Looker:
 
     def __call__(self, row: int) -> Look:
         try:
-            pixels = np.ascontiguousarray(self.images.read(row).pixels)
+            pixels = self.images.read(row).pixels
             bits, photometric = _read_header(self.images, row)
         except DataError as error:
             return Look(reason=error.say())
         height, width = pixels.shape[:2]
         deep = pixels.dtype == np.uint16
         return Look(
-            digest=digest_pixels(pixels),
+            digest=digest_pixels(np.ascontiguousarray(pixels)),
             hash=hash_image(pixels).tobytes(),
             width=width,
             height=height,

@@ -74,7 +74,7 @@ def draw_page(
     """
     fonts = _Fonts(*(ImageFont.load_default(size=size) for size in (22, 17, 14, 13)))
     panels = [panel for _, section in sections for panel in section]
-    grid = _plan(panels, len(headings))
+    grid = _plan([section for _, section in sections], len(headings))
     width = grid.page_width
     heads = _wrap(title, fonts.title, width - 2 * MARGIN, 3)
     top = MARGIN + 30 * len(heads) + 22 + 14
@@ -91,12 +91,13 @@ def draw_page(
     return page
 
 
-def _plan(panels: Sequence[Panel], versions: int) -> _Grid:
-    side = max((panel.pictures.shape[-1] for panel in panels), default=LEAST_CELL)
+def _plan(sections: Sequence[Sequence[Panel]], versions: int) -> _Grid:
+    """As many columns as the page has room for, but none that no section fills."""
+    side = max((panel.pictures.shape[-1] for panels in sections for panel in panels), default=LEAST_CELL)
     cell = side * math.ceil(LEAST_CELL / side)
     width = versions * cell + (versions - 1) * WITHIN
     columns = max(1, (PAGE_WIDTH - 2 * MARGIN + GAP) // (width + GAP))
-    return _Grid(cell, versions, min(columns, max(1, len(panels))))
+    return _Grid(cell, versions, max(1, min(columns, max(map(len, sections), default=1))))
 
 
 def _rows(panels: Sequence[Panel], grid: _Grid) -> list[Sequence[Panel]]:

@@ -194,16 +194,21 @@ def _print_check(found: "Check", limit: int) -> None:
     from genmed.cli.results import print_pairs
     from genmed.parts.data.records import SPLITS
 
-    unknown_patients = "nobody knows them"
     sides = [(side, *found.describe_side(side)) for side in SPLITS]
     rows = [[side, f"{images:,}", "-" if patients is None else f"{patients:,}"] for side, images, patients in sides]
     print_table(["side", "images", "patients"], rows, numbers=["images", "patients"])
     rows = [
-        [entry.name, *_show_total(entry.total), *(_show_known(entry.by_side[side]) for side in SPLITS)]
+        [
+            entry.name,
+            "-" if entry.total.prevalence is None else f"{100 * entry.total.prevalence:.1f}%",
+            _show_share(entry.total),
+            f"{entry.total.unknown:,}",
+            *(_show_share(entry.by_side[side]) for side in SPLITS),
+        ]
         for entry in found.classes
     ]
-    totals = ["positives", "negatives", "unknown", "prevalence"]
-    print_table(["class", *totals, *SPLITS], rows, numbers=[*totals, *SPLITS])
+    columns = ["prevalence", "positive/labelled", "unknown", *SPLITS]
+    print_table(["class", *columns], rows, numbers=columns)
     if len(found.sites) > 1:
         print_table(["site", "images"], [[name, f"{count:,}"] for name, count in found.sites.items()], ["images"])
     _print_groups("equal images", found.equal, limit)
@@ -215,7 +220,7 @@ def _print_check(found: "Check", limit: int) -> None:
         ("dataset", f"{found.facts.name}: {found.facts.title}"),
         *([("folder", found.root)] if found.root else []),
         ("images", f"{len(found.records):,}"),
-        ("patients", unknown_patients if found.patients is None else f"{found.patients:,}"),
+        ("patients", "nobody knows them" if found.patients is None else f"{found.patients:,}"),
         *([("studies", f"{found.studies:,}")] if found.studies is not None else []),
         *([("site", next(iter(found.sites)))] if len(found.sites) == 1 else []),
         ("split", found.sides.source),
@@ -317,15 +322,9 @@ def _print_cache(state: "CacheState") -> None:
     )
 
 
-def _show_total(count: "LabelCount") -> list[str]:
-    share = "-" if count.prevalence is None else f"{100 * count.prevalence:.1f}%"
-    return [f"{count.positives:,}", f"{count.negatives:,}", f"{count.unknown:,}", share]
-
-
-def _show_known(count: "LabelCount") -> str:
-    """`12 of 90`, and how many are unknown, if any."""
-    unknown = f", {count.unknown:,}?" if count.unknown else ""
-    return f"{count.positives:,} of {count.positives + count.negatives:,}{unknown}"
+def _show_share(count: "LabelCount") -> str:
+    """`12/90`: so many have it, of those that are labelled."""
+    return f"{count.positives:,}/{count.positives + count.negatives:,}"
 
 
 def _show_names(names: tuple[str, ...]) -> str:

@@ -300,7 +300,7 @@ def test_dicom_bits_and_inverted_files_are_counted_and_colour_is_told(genmed: Ge
         ("show --out sheet.jpg", "must end in .png"),
         ("show --out nowhere/sheet.png", "there is no folder"),
         ("show {nih} --dataset nih --out a.png --classes --count 3", "--classes needs --count 15"),
-        ("show --out a.png --augmentation wild", "augmentation.preset"),
+        ("show --out a.png --augmentation wild", "set by --augmentation"),
         ("cache --limit 5potatoes", "takes a size"),
         ("cache --limit 5GB --clear", "exclude each other"),
     ],

@@ -222,13 +222,13 @@ def test_an_empty_side_and_unknown_labels_are_findings(genmed: Genmed, tmp_path:
     rows = []
     for number in range(12):
         save(tmp_path / "data" / f"{number}.png", radiograph(number))
-        rows.append(f"{number}.png,p{number},{(1, 0, -1)[number % 3]}")
+        rows.append(f"{number}.png,p{number},{(1, 0, -1, 0)[number % 4]}")
     root = write_manifest(tmp_path / "data", rows, "path,patient,Mass")
     result = genmed("data", "check", root, "--dataset", "manifest", "--set", "data.val_ratio=0", "--json")
     assert result.code == 1
     assert result.json["problems"] == ["the val side of the split has no images"]
     counted = result.json["classes"][0]
-    assert (counted["positives"], counted["negatives"], counted["unknown"]) == (4, 4, 4)
+    assert (counted["positives"], counted["negatives"], counted["unknown"]) == (3, 6, 3)
 
 
 @pytest.mark.parametrize(

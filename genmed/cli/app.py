@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from genmed.cli import compare, env, export, resume, runs, show, train, verify
+from genmed.cli import compare, data, env, export, resume, runs, show, train, verify
 from genmed.cli.output import print_json, print_line
 from genmed.ground.errors import GenmedError
 
@@ -27,6 +27,7 @@ app.command("export")(export.command)
 app.command("list")(runs.command)
 app.command("show")(show.command)
 app.command("env")(env.command)
+app.add_typer(data.app, name="data")
 
 
 @app.callback(invoke_without_command=True)

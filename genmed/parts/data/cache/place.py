@@ -3,12 +3,11 @@
 <cache>/stamps/<root>.json    digests of files by (size, mtime, inode), so that an unchanged file is not read
 <cache>/images/<key>/         an entry; `in-use` in it is locked by the processes that read it
 <cache>/locks/                one file for each set of images: who decodes it has the lock
-<cache>/limit                 bytes that all entries together may take, if somebody chose that
+<cache>/limit                 bytes that all entries together may take, or `none`, if somebody chose that
 """
 
 import fcntl
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from genmed.ground.errors import ConfigError
 from genmed.ground.files import TEMPORARY, remove_folder, storage_errors, sweep_temporaries, write_text
 
 DEFAULT_LIMIT = 64 * 2**30
+NO_LIMIT = "none"
 IN_USE = "in-use"
 _held: dict[Path, IO[bytes]] = {}
 """Locks of this process on entries; they last as long as it lives."""
@@ -105,25 +105,42 @@ def list_stored(folder: Path) -> list[Stored]:
     return sorted(found, key=lambda stored: (stored.used, stored.folder.name))
 
 
-def read_limit(folder: Path) -> int:
-    """Bytes. Raises ConfigError where the file was spoiled."""
+def is_in_use(entry: Path) -> bool:
+    """Whether a process holds the entry. One that this process may not remove counts as in use."""
+    if entry in _held:  # to open and close the file would end this process's own lock
+        return True
     try:
-        return int((folder / "limit").read_text())
+        with open(entry / IN_USE, "r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return True
+    except OSError:  # it is being removed, or there are no locks here
+        pass
+    return False
+
+
+def read_limit(folder: Path) -> int | None:
+    """Bytes; None: no limit. Raises ConfigError where the file was spoiled."""
+    try:
+        text = (folder / "limit").read_text().strip()
+        return None if text == NO_LIMIT else int(text)
     except FileNotFoundError:
         return DEFAULT_LIMIT
     except ValueError:
         raise ConfigError(f"{folder / 'limit'} holds no number", "set it by `genmed data cache --limit 64GB`") from None
 
 
-def write_limit(folder: Path, limit: int) -> None:
-    write_text(folder / "limit", f"{limit}\n")
+def write_limit(folder: Path, limit: int | None) -> None:
+    write_text(folder / "limit", f"{NO_LIMIT if limit is None else limit}\n")
 
 
-def keep_within(folder: Path, limit: int) -> list[Stored]:
+def keep_within(folder: Path, limit: int | None) -> list[Stored]:
     """Removes what was used longest ago until the rest takes at most `limit` bytes; what is in use stays.
 
-    Returns what was removed.
+    None: no limit. Returns what was removed.
     """
+    if limit is None:
+        return []
     stored = list_stored(folder)
     excess = sum(entry.size for entry in stored) - limit
     removed = []
@@ -154,5 +171,6 @@ def _remove_unused(entry: Path) -> bool:
 def clear(folder: Path) -> list[Stored]:
     """Removes all that is not in use, and what is known of files. Returns the entries that were removed."""
     removed = keep_within(folder, 0)
-    shutil.rmtree(folder / "stamps", ignore_errors=True)
+    for path in (folder / "stamps").glob("*.json"):  # the folder stays: another process may be about to write there
+        path.unlink(missing_ok=True)
     return removed

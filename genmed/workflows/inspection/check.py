@@ -1,0 +1,181 @@
+"""check: reads all of a dataset and says what is in it, and what a training should not be begun with.
+
+Nothing is written, and no pixels are kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from genmed.parts.data.datasets import find_dataset
+from genmed.parts.data.images import ImageFiles
+from genmed.parts.data.npz import NpzImages
+from genmed.parts.data.records import SPLITS, DatasetFacts, Records
+from genmed.records.config import Config
+from genmed.records.environment.cores import count_usable_processors
+from genmed.workflows.assemble import read_records
+from genmed.workflows.inspection.groups import Group, find_equal_groups, find_near_groups
+from genmed.workflows.inspection.looking import look_at_images
+from genmed.workflows.inspection.report import (
+    Check,
+    Depth,
+    OfficialCount,
+    count_depths,
+    count_labels,
+    count_sizes,
+)
+from genmed.workflows.inspection.sides import Sides, find_sides
+from genmed.workflows.reporting import Reporter
+
+LEAST_BITS = 9  # of `data.bits`
+
+
+def check_data(config: Config, reporter: Reporter) -> Check:
+    """Decodes every image. Raises DataError where the folder is not of this dataset, ConfigError."""
+    facts = find_dataset(config.data.dataset)
+    records = read_records(config)
+    sides = find_sides(records, config.data)
+    processes = max(config.compute.num_workers, count_usable_processors())
+    looks = look_at_images(records.images, len(records), processes, reporter.progress)
+
+    def compare(done: int, total: int) -> None:
+        reporter.progress("comparing images", len(records) * done // max(total, 1), len(records))
+
+    equal = find_equal_groups(looks, records, sides.sides)
+    near = find_near_groups(looks, records, sides.sides, compare)
+    broken = {records.ids[row]: look.reason for row, look in enumerate(looks) if look.reason}
+    depths = count_depths(looks)
+    counts = _compare_counts(facts, records, sides)
+    in_colour = sum(look.in_colour for look in looks)
+    return Check(
+        facts=facts,
+        root=config.data.root,
+        records=records,
+        sides=sides,
+        classes=count_labels(records, sides.sides),
+        sizes=count_sizes(looks),
+        depths=depths,
+        colour=in_colour,
+        monochrome1=sum(look.photometric == "MONOCHROME1" for look in looks),
+        formats=_count_formats(records),
+        equal=equal,
+        near=near,
+        broken=broken,
+        counts=counts,
+        problems=_list_problems(sides, broken, equal, near),
+        notes=[
+            *records.notes,
+            *_note_depths(depths, config.data.bits),
+            *_note_colour(records, in_colour),
+            *_note_labels(records, sides),
+            *_note_groups(equal, near),
+            *_note_counts(facts, counts),
+        ],
+    )
+
+
+def _count_formats(records: Records) -> dict[str, int]:
+    images = records.images
+    if isinstance(images, ImageFiles):
+        return dict(sorted(Counter(Path(name).suffix.lower() for name in images.names).items()))
+    return {images.path.suffix: len(records)} if isinstance(images, NpzImages) else {}
+
+
+def _compare_counts(facts: DatasetFacts, records: Records, sides: Sides) -> list[OfficialCount]:
+    """Those that can be compared: no patients where nobody knows them, no sides of a split of our own."""
+    found = {"images": len(records)}
+    if records.patients:
+        found["patients"] = len(set(records.patients))
+    if sides.official:
+        found |= {side: sides.sides.count(side) for side in SPLITS}
+    return [OfficialCount(what, found[what], count) for what, count in facts.counts.items() if what in found]
+
+
+def _list_problems(sides: Sides, broken: dict[str, str], equal: Sequence[Group], near: Sequence[Group]) -> list[str]:
+    """With what a training would stop, or its test be no test."""
+    told = []
+    if broken:
+        told.append(f"{_say(len(broken), 'image')} cannot be read")
+    for units, apart in (("patient", sides.patients_apart), ("study", sides.studies_apart)):
+        if apart:
+            told.append(f"{_say(len(apart), units)} on several sides of the split (a leak): {_name(apart)}")
+    told += [f"the {side} side of the split has no images" for side in sides.empty]
+    for what, groups in (("equal", equal), ("nearly equal", near)):
+        leaks = [group for group in groups if group.across_sides]
+        if leaks:
+            first = " and ".join(leaks[0].images[:2])
+            told.append(f"{_say(len(leaks), 'group')} of {what} images across sides of the split (a leak): {first}")
+    return told
+
+
+def _note_groups(equal: Sequence[Group], near: Sequence[Group]) -> list[str]:
+    told = []
+    for what, groups in (("equal", equal), ("nearly equal", near)):
+        inside = sum(not group.across_sides for group in groups)
+        if inside:
+            told.append(f"{_say(inside, 'group')} of {what} images within one side of the split")
+        across = sum(group.across_patients is True for group in groups)
+        if across:
+            told.append(f"{_say(across, 'group')} of {what} images across patients: is one person named twice?")
+        differ = sum(group.labels_differ for group in groups)
+        if differ:
+            told.append(f"{_say(differ, 'group')} of {what} images with labels that contradict each other")
+    return told
+
+
+def _note_depths(depths: Sequence[Depth], bits: int | None) -> list[str]:
+    greatest = max((depth.greatest for depth in depths if depth.greatest is not None), default=None)
+    if greatest is None:
+        return []
+    needed = max(greatest.bit_length(), LEAST_BITS)
+    if bits is None and needed < 16:
+        return [
+            f"no 16-bit image exceeds {2**needed - 1}, so all are dark as 16 bits: --set data.bits={needed} if white is"
+            f" {2**needed - 1}"
+        ]
+    if bits is not None and needed > bits:
+        return [f"data.bits is {bits}, but there are values up to {greatest}: all above {2**bits - 1} is white"]
+    return []
+
+
+def _note_colour(records: Records, in_colour: int) -> list[str]:
+    if in_colour and records.colour == "grey":
+        return [f"{_say(in_colour, 'image')} in colour, read as grey (--set data.colour=rgb keeps it)"]
+    return []
+
+
+def _note_labels(records: Records, sides: Sides) -> list[str]:
+    told = []
+    for side in SPLITS:
+        rows = [row for row, there in enumerate(sides.sides) if there == side]
+        without = [
+            name
+            for column, name in enumerate(records.classes)
+            if rows and not (records.labels[rows, column] == 1).any()
+        ]
+        if without:
+            told.append(f"the {side} side has no image with {_name(without)}")
+    if not records.patients:
+        told.append("nobody knows the patients: one may be on two sides of the split (see data.patient_pattern)")
+    return told
+
+
+def _note_counts(facts: DatasetFacts, counts: Sequence[OfficialCount]) -> list[str]:
+    return [
+        f"{entry.found:,} {entry.what}{' images' if entry.what in SPLITS else ''}, where the whole {facts.name} has"
+        f" {entry.official:,}"
+        for entry in counts
+        if entry.found != entry.official
+    ]
+
+
+def _say(count: int, what: str) -> str:
+    """`1 study`, `2 studies`."""
+    many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{count:,} {what if count == 1 else many}"
+
+
+def _name(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

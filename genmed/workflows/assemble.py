@@ -23,6 +23,7 @@ from genmed.ground.sealed import write_sealed
 from genmed.ground.user_files import find_user_file, is_user_file
 from genmed.parts.data.augmentation import choose_strength
 from genmed.parts.data.cache import Entry, ImageBytes, open_images
+from genmed.parts.data.counts import compare_counts, tell_wrong_counts
 from genmed.parts.data.datasets import find_dataset
 from genmed.parts.data.images import Preparation
 from genmed.parts.data.labelling import apply_choices
@@ -295,22 +296,8 @@ def find_oddities(data: LoadedData, train: Any) -> list[str]:
         told.append(
             f"Note: {data.images.in_colour} images are in colour and read as grey (--set data.colour=rgb keeps it)"
         )
-    return told + compare_counts(facts, data)
-
-
-def compare_counts(facts: DatasetFacts, data: LoadedData) -> list[str]:
-    """What is not as many as the dataset's authors say."""
-    records = data.records
-    found = {"images": len(records)}
-    if records.patients:
-        found["patients"] = len(set(records.patients))
-    if data.split.official:
-        found |= {side: data.count(side) for side in SPLITS}
-    wrong = [name for name, count in facts.counts.items() if found.get(name, count) != count]
-    if not wrong:
-        return []
-    here, there = (", ".join(f"{counts[name]:,} {name}" for name in wrong) for counts in (found, facts.counts))
-    return [f"Note: not the whole {facts.name}: {here}, where its authors count {there}"]
+    counts = compare_counts(facts, records, data.split.sides, data.split.official)
+    return told + [f"Note: {line}" for line in tell_wrong_counts(facts, counts)]
 
 
 def list_user_files(config: Config) -> list[Path]:

@@ -30,6 +30,13 @@ def split_records(records: Records, config: Data) -> Split:
 
     Raises DataError where official lists are asked for and absent, a patient stands on two sides, or a side is empty.
     """
+    split = assign_sides(records, config)
+    check_split(records.groups, split.sides)
+    return split
+
+
+def assign_sides(records: Records, config: Data) -> Split:
+    """The same without a look at what came of it. Raises DataError where official lists are asked for and absent."""
     use_official = bool(records.official) and config.split != "patient"
     if config.split == "official" and not records.official:
         raise DataError(
@@ -53,7 +60,6 @@ def split_records(records: Records, config: Data) -> Split:
         source = f"official test list; validation: {config.val_ratio:g} of the other {units}, seed {config.split_seed}"
     else:
         sides, source = records.official, "official: train, val and test as they come with the data"
-    check_split(records.groups, sides)
     return Split(sides, source, use_official)
 
 

@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from genmed.parts.data.counts import compare_counts, tell_wrong_counts
 from genmed.parts.data.datasets import find_dataset
 from genmed.parts.data.images import ImageFiles
 from genmed.parts.data.npz import NpzImages
-from genmed.parts.data.records import SPLITS, DatasetFacts, Records
+from genmed.parts.data.records import SPLITS, Records
 from genmed.records.config import Config
 from genmed.records.environment.cores import count_usable_processors
 from genmed.workflows.assemble import read_records
@@ -21,7 +22,6 @@ from genmed.workflows.inspection.looking import look_at_images
 from genmed.workflows.inspection.report import (
     Check,
     Depth,
-    OfficialCount,
     count_depths,
     count_labels,
     count_sizes,
@@ -47,7 +47,7 @@ def check_data(config: Config, reporter: Reporter) -> Check:
     near = find_near_groups(looks, records, sides.sides, compare)
     broken = {records.ids[row]: look.reason for row, look in enumerate(looks) if look.reason}
     depths = count_depths(looks)
-    counts = _compare_counts(facts, records, sides)
+    counts = compare_counts(facts, records, sides.sides, sides.official)
     in_colour = sum(look.in_colour for look in looks)
     return Check(
         facts=facts,
@@ -71,7 +71,7 @@ def check_data(config: Config, reporter: Reporter) -> Check:
             *_note_colour(records, in_colour),
             *_note_labels(records, sides),
             *_note_groups(equal, near),
-            *_note_counts(facts, counts),
+            *tell_wrong_counts(facts, counts),
         ],
     )
 
@@ -81,16 +81,6 @@ def _count_formats(records: Records) -> dict[str, int]:
     if isinstance(images, ImageFiles):
         return dict(sorted(Counter(Path(name).suffix.lower() for name in images.names).items()))
     return {images.path.suffix: len(records)} if isinstance(images, NpzImages) else {}
-
-
-def _compare_counts(facts: DatasetFacts, records: Records, sides: Sides) -> list[OfficialCount]:
-    """Those that can be compared: no patients where nobody knows them, no sides of a split of our own."""
-    found = {"images": len(records)}
-    if records.patients:
-        found["patients"] = len(set(records.patients))
-    if sides.official:
-        found |= {side: sides.sides.count(side) for side in SPLITS}
-    return [OfficialCount(what, found[what], count) for what, count in facts.counts.items() if what in found]
 
 
 def _list_problems(sides: Sides, broken: dict[str, str], equal: Sequence[Group], near: Sequence[Group]) -> list[str]:
@@ -160,15 +150,6 @@ def _note_labels(records: Records, sides: Sides) -> list[str]:
     if not records.patients:
         told.append("nobody knows the patients: one may be on two sides of the split (see data.patient_pattern)")
     return told
-
-
-def _note_counts(facts: DatasetFacts, counts: Sequence[OfficialCount]) -> list[str]:
-    return [
-        f"{entry.found:,} {entry.what}{' images' if entry.what in SPLITS else ''}, where the whole {facts.name} has"
-        f" {entry.official:,}"
-        for entry in counts
-        if entry.found != entry.official
-    ]
 
 
 def _say(count: int, what: str) -> str:

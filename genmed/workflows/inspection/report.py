@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from genmed.parts.data.counts import OfficialCount
 from genmed.parts.data.records import SPLITS, UNKNOWN, DatasetFacts, Records
 from genmed.workflows.inspection.groups import Group
 from genmed.workflows.inspection.looking import Look
@@ -62,15 +63,6 @@ class Depth:
     images: int
     greatest: int | None
     """The greatest value in all of these, for 16 bits that are no DICOM."""
-
-
-@dataclass(frozen=True)
-class OfficialCount:
-    """How many there are, and how many the dataset's authors say."""
-
-    what: str
-    found: int
-    official: int
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from genmed.ground.errors import DataError
 from genmed.parts.data.records import SPLITS, Records
-from genmed.parts.data.split import assign_patient, split_records
+from genmed.parts.data.split import assign_sides
 from genmed.records.config.sections import Data
 
 
@@ -26,29 +25,15 @@ class Sides:
 
 def find_sides(records: Records, data: Data) -> Sides:
     """Raises DataError where official lists are asked for and there are none."""
-    try:
-        split = split_records(records, data)
-        sides, source, official = split.sides, split.source, split.official
-    except DataError:
-        if data.split == "official" and not records.official:
-            raise
-        official = bool(records.official) and data.split != "patient"
-        sides = tuple(_assign(records, data, row, official) for row in range(len(records)))
-        source = "as it comes with the data" if official else f"our own, seed {data.split_seed}"
+    split = assign_sides(records, data)
     return Sides(
-        sides,
-        source,
-        official,
-        _find_apart(records.patients, sides),
-        _find_apart(records.studies, sides),
-        tuple(side for side in SPLITS if side not in sides),
+        split.sides,
+        split.source,
+        split.official,
+        _find_apart(records.patients, split.sides),
+        _find_apart(records.studies, split.sides),
+        tuple(side for side in SPLITS if side not in split.sides),
     )
-
-
-def _assign(records: Records, data: Data, row: int, official: bool) -> str:
-    """As `split_records` does it."""
-    listed = records.official[row] if official else "train_val"
-    return assign_patient(records.groups[row], data, official) if listed == "train_val" else listed
 
 
 def _find_apart(units: Sequence[str], sides: Sequence[str]) -> tuple[str, ...]:

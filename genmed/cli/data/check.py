@@ -1,76 +1,18 @@
-"""genmed data: list, check, show, cache"""
+"""genmed data check"""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from genmed.cli.data.options import DataPath, Dataset, Settings
 from genmed.cli.options import Debug, Json
-from genmed.ground.errors import RequestError
 
 if TYPE_CHECKING:
     from genmed.workflows.inspection.groups import Group
-    from genmed.workflows.inspection.image_cache import CacheState
     from genmed.workflows.inspection.report import Check, LabelCount
 
-app = typer.Typer(
-    help="Name the datasets, check one, look at its images, mind the image cache.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
-DataPath = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[PATH]",
-        help="Folder that the dataset lies in; data/<dataset> unless given; phantom needs none.",
-        show_default=False,
-    ),
-]
-
-
-def complete_dataset(incomplete: str) -> list[str]:
-    from genmed.parts.data.datasets import DATASETS
-
-    return [name for name in DATASETS if name.startswith(incomplete)]
-
-
-Dataset = Annotated[
-    str | None,
-    typer.Option(
-        "--dataset",
-        metavar="NAME",
-        help="One that `genmed data list` names, or file.py:FACTS of your own; phantom unless given.",
-        autocompletion=complete_dataset,
-        show_default=False,
-    ),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any key of the config; repeatable.", show_default=False),
-]
-
-
-@app.command("list")
-def list_datasets(json: Json = False, debug: Debug = False) -> None:
-    """Name the datasets, and what each needs."""
-    import sys
-
-    from genmed.cli.output import print_json, print_table
-    from genmed.workflows.inspection.listing import describe_datasets
-
-    datasets = describe_datasets()
-    if json:
-        print_json(datasets)
-    elif sys.stdout.isatty():
-        for entry in datasets:
-            _print_dataset(entry)
-    else:
-        columns = ["name", "title", "task", "needs", "licence"]
-        print_table(columns, [[entry[column] or "-" for column in columns] for entry in datasets])
-
-
-@app.command("check")
-def check(
+def command(
     path: DataPath = None,
     dataset: Dataset = None,
     settings: Settings = None,
@@ -92,101 +34,6 @@ def check(
         found = check_data(config, screen)
     print_json(found.to_json()) if json else _print_check(found, limit)
     raise typer.Exit(found.exit_code)
-
-
-@app.command("show")
-def show(
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.png", help="The file to write; none is overwritten.")],
-    path: DataPath = None,
-    dataset: Dataset = None,
-    count: Annotated[int, typer.Option(min=1, metavar="N", help="Images on the page.")] = 24,
-    seed: Annotated[
-        str | None,
-        typer.Option(metavar="NUMBER", help="Chooses the images; augments as this training does.", show_default=False),
-    ] = None,
-    augmentation: Annotated[
-        str | None, typer.Option(metavar="PRESET", help="none, light, standard or chexnet.", show_default=False)
-    ] = None,
-    image_size: Annotated[
-        str | None, typer.Option(metavar="NUMBER", help="Side in pixels.", show_default=False)
-    ] = None,
-    classes: Annotated[bool, typer.Option("--classes", help="As many of each class, under its name.")] = False,
-    settings: Settings = None,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Draw a page of images as the network sees them, with their labels, before and after augmentation."""
-    from genmed.cli.output import print_json
-    from genmed.cli.results import print_pairs
-    from genmed.cli.screen import open_screen
-    from genmed.workflows.inspection.choosing import choose_data
-
-    flags = {
-        "data.dataset": dataset,
-        "seed": seed,
-        "augmentation.preset": augmentation,
-        "data.image_size": image_size,
-    }
-    config = choose_data(path, flags, settings or ())
-    with open_screen() as screen:
-        from genmed.workflows.inspection.contact_sheet import draw_sheet
-
-        sheet = draw_sheet(config, out, count, screen, by_class=classes)
-    if json:
-        print_json(sheet.to_json())
-        return
-    print_pairs(
-        [
-            ("file", str(sheet.file)),
-            ("page", f"{sheet.width} x {sheet.height} px"),
-            ("images", f"{len(sheet.shown)} of {sheet.images:,}"),
-            ("seed", str(sheet.seed)),
-        ]
-    )
-
-
-@app.command("cache")
-def cache(
-    limit: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="So much it may take from now on: 20GB, 512MiB, bytes, or none; what was used longest ago is removed.",
-            show_default=False,
-        ),
-    ] = None,
-    clear: Annotated[bool, typer.Option("--clear", help="Remove all that is not in use.")] = False,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Show the image cache, limit it, or clear it; what a running training reads stays."""
-    from genmed.cli.output import print_json
-    from genmed.workflows.inspection.image_cache import mind_cache
-
-    if limit is not None and clear:
-        raise RequestError("--limit and --clear exclude each other", "set the limit, then clear")
-    state = mind_cache(limit, empty=clear)
-    print_json(state.to_json()) if json else _print_cache(state)
-
-
-def _print_dataset(entry: dict[str, Any]) -> None:
-    """A block: a table of all this would be too wide for a terminal."""
-    import shutil
-    import textwrap
-
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    width = min(shutil.get_terminal_size().columns, 120)
-    console.print(Text.assemble((entry["name"], "bold"), f"  {entry['title']}"), soft_wrap=False)
-    for what in ("task", "needs", "licence", "lineage"):
-        told = entry[what] or {"task": "as the data say", "needs": "nothing", "lineage": ""}.get(what, "-")
-        if told:
-            lines = textwrap.wrap(told, max(width - 12, 20))
-            for number, line in enumerate(lines):
-                print(f"  {what if number == 0 else '':<10}{line}")
-    print()
 
 
 def _print_check(found: "Check", limit: int) -> None:
@@ -291,35 +138,6 @@ def _describe_groups(groups: "list[Group]") -> str:
     told = ", ".join(f"{count:,} {what}" for what, count in counted.items() if count)
     many = "1 group" if len(groups) == 1 else f"{len(groups):,} groups"
     return f"{many}, {sum(len(group.images) for group in groups):,} images{': ' if told else ''}{told}"
-
-
-def _print_cache(state: "CacheState") -> None:
-    from datetime import datetime
-
-    from genmed.cli.output import print_table, show_truth
-    from genmed.cli.results import print_pairs
-    from genmed.workflows.inspection.image_cache import show_size
-
-    rows = [
-        [
-            stored.folder.name,
-            show_size(stored.size),
-            f"{datetime.fromtimestamp(stored.used).astimezone():%Y-%m-%d %H:%M}",
-            show_truth(used),
-        ]
-        for stored, used in state.entries
-    ]
-    if rows:
-        print_table(["entry", "size", "last used", "in use"], rows, numbers=["size"])
-    print_pairs(
-        [
-            ("folder", str(state.folder)),
-            ("entries", str(len(rows))),
-            ("total", show_size(state.size)),
-            ("limit", "none" if state.limit is None else show_size(state.limit)),
-            *(("removed", f"{stored.folder.name}, {show_size(stored.size)}") for stored in state.removed),
-        ]
-    )
 
 
 def _show_share(count: "LabelCount") -> str:

@@ -1,0 +1,37 @@
+"""Options that the data commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataPath = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[PATH]",
+        help="Folder that the dataset lies in; data/<dataset> unless given; phantom needs none.",
+        show_default=False,
+    ),
+]
+
+
+def complete_dataset(incomplete: str) -> list[str]:
+    from genmed.parts.data.datasets import DATASETS
+
+    return [name for name in DATASETS if name.startswith(incomplete)]
+
+
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="NAME",
+        help="One that `genmed data list` names, or file.py:FACTS of your own; phantom unless given.",
+        autocompletion=complete_dataset,
+        show_default=False,
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any key of the config; repeatable.", show_default=False),
+]

@@ -1,0 +1,59 @@
+"""genmed data show"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genmed.cli.data.options import DataPath, Dataset, Settings
+from genmed.cli.options import Debug, Json
+
+
+def command(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.png", help="The file to write; none is overwritten.")],
+    path: DataPath = None,
+    dataset: Dataset = None,
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="Images on the page.")] = 24,
+    seed: Annotated[
+        str | None,
+        typer.Option(metavar="NUMBER", help="Chooses the images; augments as this training does.", show_default=False),
+    ] = None,
+    augmentation: Annotated[
+        str | None, typer.Option(metavar="PRESET", help="As of `genmed train`; docs/AUGMENTATION.md.", show_default=False)
+    ] = None,
+    image_size: Annotated[
+        str | None, typer.Option(metavar="NUMBER", help="Side in pixels.", show_default=False)
+    ] = None,
+    classes: Annotated[bool, typer.Option("--classes", help="As many of each class, under its name.")] = False,
+    settings: Settings = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Draw a page of images as the network sees them, with their labels, before and after augmentation."""
+    from genmed.cli.output import print_json
+    from genmed.cli.results import print_pairs
+    from genmed.cli.screen import open_screen
+    from genmed.workflows.inspection.choosing import choose_data
+
+    flags = {
+        "data.dataset": dataset,
+        "seed": seed,
+        "augmentation.preset": augmentation,
+        "data.image_size": image_size,
+    }
+    config = choose_data(path, flags, settings or ())
+    with open_screen() as screen:
+        from genmed.workflows.inspection.contact_sheet import draw_sheet
+
+        sheet = draw_sheet(config, out, count, screen, by_class=classes)
+    if json:
+        print_json(sheet.to_json())
+        return
+    print_pairs(
+        [
+            ("file", str(sheet.file)),
+            ("page", f"{sheet.width} x {sheet.height} px"),
+            ("images", f"{len(sheet.shown)} of {sheet.images:,}"),
+            ("seed", str(sheet.seed)),
+        ]
+    )

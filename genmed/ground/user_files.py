@@ -6,16 +6,19 @@ from typing import Any
 
 from genmed.ground.errors import ConfigError
 
+FORMS = {"model": "file.py:function", "dataset": "file.py:FACTS"}
+"""How each kind of thing that a user may bring is named."""
+
 
 def is_user_file(name: str) -> bool:
     return ".py:" in name
 
 
 def find_user_file(name: str, what: str) -> Path:
-    """The file of `file.py:name`. Raises ConfigError where it is not there. what: a word for the message."""
+    """The file of `file.py:name`. Raises ConfigError where it is not there. what: a key of FORMS."""
     path = Path(name.rpartition(":")[0])
     if not path.is_file():
-        raise ConfigError(f"no file {path} for the {what} {name!r}", "give file.py:name with a path that exists")
+        raise ConfigError(f"no file {path} for the {what} {name!r}", f"give {FORMS[what]} with a path that exists")
     return path
 
 
@@ -32,7 +35,7 @@ def place_user_file(recorded: str, file: Path | None, what: str) -> str:
     path, _, attribute = recorded.rpartition(":")
     name = Path(path).name
     if not attribute.isidentifier():
-        raise ConfigError(f"the run's {what} is {recorded!a}, which is no file.py:name")
+        raise ConfigError(f"the run's {what} is {recorded!a}, which is no {FORMS[what]}")
     if file is None:
         raise ConfigError(
             f"the run's {what} is {name}:{attribute}, and code of a bundle is never executed",
@@ -62,5 +65,5 @@ def load_from_user_file(name: str, what: str) -> Any:
     except Exception as error:
         raise ConfigError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     if not hasattr(module, attribute):
-        raise ConfigError(f"{path} has no {attribute}", f"give file.py:name of the {what}")
+        raise ConfigError(f"{path} has no {FORMS[what].rpartition(':')[2]} {attribute}", f"give {FORMS[what]}")
     return getattr(module, attribute)

@@ -19,7 +19,8 @@ def command(
         typer.Option(metavar="NUMBER", help="Chooses the images; augments as this training does.", show_default=False),
     ] = None,
     augmentation: Annotated[
-        str | None, typer.Option(metavar="PRESET", help="As of `genmed train`; docs/AUGMENTATION.md.", show_default=False)
+        str | None,
+        typer.Option(metavar="PRESET", help="As of `genmed train`.", show_default=False),
     ] = None,
     image_size: Annotated[
         str | None, typer.Option(metavar="NUMBER", help="Side in pixels.", show_default=False)

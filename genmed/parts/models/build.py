@@ -219,7 +219,8 @@ def _call_user_function(name: str, num_classes: int) -> "nn.Module":
 
     function = load_from_user_file(name, "model")
     if not callable(function):
-        raise ConfigError(f"{name} is {type(function).__name__}, not a function", "give file.py:function")
+        path, _, attribute = name.rpartition(":")
+        raise ConfigError(f"{path} has no function {attribute}: it is {function!r}", "give file.py:function")
     try:
         model = function(num_classes)
     except Exception as error:

@@ -31,7 +31,7 @@ def mark_named(
                 raise DataError(f"{table.at(row)}: unknown class {name!r}", suggest(name, [*classes, *nothing]))
         return marks
 
-    return _expand(cells, parse)
+    return _expand(cells, len(classes), parse)
 
 
 def mark_cells(
@@ -52,12 +52,12 @@ def mark_cells(
                 )
             return [means[cell]]
 
-        marked.append(_expand(cells, parse))
+        marked.append(_expand(cells, 1, parse))
     return np.concatenate(marked, axis=1)
 
 
-def _expand(cells: Sequence[str], parse: Callable[[str, int], list[int]]) -> Labels:
-    """Parses each text once, however often it stands there."""
+def _expand(cells: Sequence[str], width: int, parse: Callable[[str, int], list[int]]) -> Labels:
+    """(len(cells), width). Parses each text once, however often it stands there."""
     numbers: dict[str, int] = {}
     rows: list[list[int]] = []
     codes = np.empty(len(cells), dtype=np.int64)
@@ -67,7 +67,7 @@ def _expand(cells: Sequence[str], parse: Callable[[str, int], list[int]]) -> Lab
             number = numbers[cell] = len(rows)
             rows.append(parse(cell, row))
         codes[row] = number
-    return np.array(rows, dtype=np.int8)[codes]
+    return np.array(rows, dtype=np.int8).reshape(-1, width)[codes]
 
 
 def meaning_of_cells(config: LabelsConfig, name: str) -> dict[str, int]:

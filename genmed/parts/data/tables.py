@@ -2,6 +2,9 @@
 
 import csv
 import io
+import os
+import re
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,6 +13,8 @@ from genmed.ground.errors import DataError
 
 MAX_BYTES = 2**31
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""What no name of an image, a patient or a class may hold: it would break the lines of messages and of other tables."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,11 @@ def read_table(path: Path, needed: Sequence[str] = (), *, owner: str = "", keep:
 
     needed: columns that must be there. keep: columns to return, if present; all unless given. owner: whose table it
     must be, for the message. Raises DataError with file, line and reason: not text, another separator, a column missing
-    or twice, a row with more or fewer cells than the header.
+    or twice, a quote that is not closed, a row with more or fewer cells than the header, a control character in a cell
+    that is returned.
     """
     hint = f"it must be {owner}'s own table, separated by commas" if owner else "it must be separated by commas"
-    reader = csv.reader(io.StringIO(read_text(path), newline=""))
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)  # a stray quote would swallow rows
     try:
         header = [name.strip() for name in next(reader, [])]
         _check_header(path, header, needed, hint)
@@ -54,12 +60,46 @@ def read_table(path: Path, needed: Sequence[str] = (), *, owner: str = "", keep:
             raise DataError(f"{path}, line {line}: {len(row)} cells, where the header has {width}", hint)
     wanted = [name for name in header if name and (keep is None or name in keep or name in needed)]
     columns = {name: [row[at].strip() for row in rows] for name in wanted for at in (header.index(name),)}
-    return Table(path, columns, lines)
+    table = Table(path, columns, lines)
+    for name, cells in columns.items():
+        if CONTROL.search("".join((name, *cells))):
+            check_plain(name, f"{path}, line 1")
+            for cell, line in zip(cells, lines, strict=True):
+                check_plain(cell, f"{path}, line {line}")
+    return table
+
+
+def read_header(path: Path, needed: Sequence[str], owner: str) -> None:
+    """Raises DataError where the first line is not that of the owner's table; nothing else is read."""
+    if not is_regular(path):
+        raise DataError(f"cannot read {path}: it is not a file")
+    try:
+        with open(path, "rb") as file:
+            line = file.readline(1 << 16).decode("utf-8-sig")
+        header = [name.strip() for name in next(csv.reader([line], strict=True), [])]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        read_text(path)  # says what is wrong with it
+        header = []
+    _check_header(path, header, needed, f"it must be {owner}'s own table, separated by commas")
+
+
+def check_plain(text: str, where: str) -> str:
+    """The text, if it is a name that a line can hold. Raises DataError, beginning with `where`."""
+    if CONTROL.search(text):
+        raise DataError(f"{where}: {text[:80]!a} holds a line break or another character that is not printed")
+    return text
+
+
+def is_regular(path: Path | str) -> bool:
+    """Whether reading it ends: it is a file, and no pipe or device. Raises OSError where nothing is there."""
+    return stat.S_ISREG(os.stat(path).st_mode)
 
 
 def read_text(path: Path) -> str:
     """UTF-8, with or without a byte-order mark. Raises DataError."""
     try:
+        if not (is_regular(path) or path.is_dir()):
+            raise DataError(f"cannot read {path}: it is not a file")
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path} has {path.stat().st_size:,} bytes; a table of 2 GiB is the largest that is read")
         text = path.read_text(encoding="utf-8-sig")
@@ -79,8 +119,8 @@ def read_text(path: Path) -> str:
 
 def check_path(text: str, where: str) -> str:
     """A path inside of the data root, as in a table, with slashes. Raises DataError, beginning with `where`."""
-    name = text.replace("\\", "/")
-    if not name or name.startswith("/") or name[1:2] == ":" or "\0" in name:
+    name = check_plain(text, where).replace("\\", "/")
+    if not name or name.startswith("/") or name[1:2] == ":":
         reason = "no path" if not name else f"{text!r} is not below the data folder"
         raise DataError(f"{where}: {reason}", "paths in tables begin at the data folder")
     if "//" in name or ("." in name and any(part in ("..", ".") for part in name.split("/"))):

@@ -87,6 +87,8 @@ def _find_top(root: Path) -> Path:
 def _read(top: Path, side: str, name: str, config: Config) -> tuple[list[str], np.ndarray]:
     """The images of a table, by their path from `top`, and their labels."""
     table = read_table(top / name, ("Path", *CLASSES), owner=TITLE, keep=())
+    if not len(table):
+        raise DataError(f"{table.path} has no rows", "it must be CheXpert's own table")
     names = [_find_place(table, row, path) for row, path in enumerate(table.columns["Path"])]
     refuse_repeated(table, names)
     marks = {label: table.columns[label] for label in CLASSES}

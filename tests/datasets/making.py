@@ -44,7 +44,7 @@ def write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[object
 
 
 def make_chexpert(root: Path, patients: int = 40, valid: int = 12, release: str = "CheXpert-v1.0-small") -> Path:
-    """train.csv and, of the last `valid` patients, valid.csv; one or two studies a patient, one or two views a study."""
+    """train.csv and, of the last `valid` patients, valid.csv; one or two studies a patient, and views a study."""
     cells = ("1.0", "0.0", "", "-1.0")
     tables: dict[str, list[list[object]]] = {"train": [], "valid": []}
     for patient in range(1, patients + 1):

@@ -4,7 +4,7 @@ import csv
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ class Facts:
 
 
 Reading = dict[str, Facts]
+MANIFEST = ("path", "patient", "site", "study", "split", "")
 
 
 class Contradiction(Exception):
@@ -153,25 +154,28 @@ def read_manifest(root: Path, form: str = "columns") -> Reading:
     """The forms of `make_manifest`."""
     found: Reading = {}
     rows = list(rows_of(root / "manifest.csv"))
-    words = {"delimited": ("mass", "nodule"), "classes": ("benign", "healthy", "malign")}.get(form, ())
+    others = [name for name in (rows[0] if rows else ()) if name not in MANIFEST]
+    words = sorted({part.strip() for row in rows for part in row[others[0]].split(";")})
+    words = [word for word in words if word not in ("", "No Finding", "none")]
     validated = any(row.get("split", "").lower() in ("val", "valid", "validation", "dev") for row in rows)
     for row in rows:
         if form == "delimited":
-            named = {part.strip() for part in row["findings"].split(";")}
-            if not named <= {*words, "No Finding", "none", ""}:
-                raise Contradiction(row["findings"])
+            named = {part.strip() for part in row[others[0]].split(";")}
             labels = {word: int(word in named) for word in words}
+            if set(words) <= {"1", "1.0", "0", "0.0", "-1", "-1.0", "nan", "NaN"}:  # then it is a column of one class
+                labels = {others[0]: meaning(row[others[0]])}
         elif form == "classes":
-            labels = {word: int(word == row["label"]) for word in words}
+            labels = {word: int(word == row[others[0]]) for word in words}
             if sum(labels.values()) != 1:
-                raise Contradiction(row["label"])
+                raise Contradiction(row[others[0]])
         else:
-            labels = {label: meaning(row[label]) for label in ("mass", "nodule")}
+            labels = {label: meaning(row[label]) for label in others}
         study = f"{row['patient']}/{row['study']}" if "study" in row else ""
         side = row.get("split", "").lower()
         side = {"valid": "val", "validation": "val", "dev": "val"}.get(side, side)
         side = "train_val" if side == "train" and not validated else side
-        put(found, row["path"].replace("\\", "/"), Facts(labels, row["patient"], row.get("site", ""), study, side))
+        name = str(PurePosixPath(row["path"].replace("\\", "/")))
+        put(found, name, Facts(labels, row["patient"], row.get("site", ""), study, side))
     return {name: facts for name, facts in found.items() if (root / name).is_file()}
 
 

@@ -1,12 +1,14 @@
 """Image files to bytes: decoded, made 8 bits deep, grey or RGB, cropped to the middle square, resized."""
 
+import contextlib
 import io
 import logging
 import os
 import stat
+import threading
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +29,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".pgm", ".ppm", ".jp2")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".dic")
 PHOTOMETRIC, BITS_PER_SAMPLE, WHITE_IS_ZERO = 262, 258, 0  # of TIFF
+_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,8 @@ def decode(content: bytes, name: str) -> npt.NDArray[Any]:
                 raise DataError(f"{name} is {image.width} x {image.height} px")
             if (frames := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":
                 raise DataError(f"{name} holds {frames} images", "give each image a file of its own")
-            image.load()
+            with mute_stderr() if image.format == "TIFF" else contextlib.nullcontext():
+                image.load()
             if image.format == "PNG":
                 _check_png(content, name)
             return _to_array(image, name)
@@ -168,6 +172,24 @@ def decode(content: bytes, name: str) -> npt.NDArray[Any]:
         raise DataError(f"{name} is not an image that Pillow can read") from None
     except Exception as error:  # a decoder at odds with its bytes fails in any way
         raise DataError(f"{name} is damaged: {_reason(error)}") from None
+
+
+@contextlib.contextmanager
+def mute_stderr() -> Iterator[None]:
+    """For libraries in C that print what they think of a file; what matters of it is an error."""
+    with _one_at_a_time:
+        try:
+            kept = os.dup(2)
+        except OSError:  # closed
+            yield
+            return
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _check_png(content: bytes, name: str) -> None:

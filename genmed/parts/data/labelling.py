@@ -58,16 +58,10 @@ def mark_cells(
 
 def _expand(cells: Sequence[str], width: int, parse: Callable[[str, int], list[int]]) -> Labels:
     """(len(cells), width). Parses each text once, however often it stands there."""
-    numbers: dict[str, int] = {}
-    rows: list[list[int]] = []
-    codes = np.empty(len(cells), dtype=np.int64)
-    for row, cell in enumerate(cells):
-        number = numbers.get(cell)
-        if number is None:
-            number = numbers[cell] = len(rows)
-            rows.append(parse(cell, row))
-        codes[row] = number
-    return np.array(rows, dtype=np.int8).reshape(-1, width)[codes]
+    first = dict(zip(reversed(cells), range(len(cells) - 1, -1, -1), strict=True))
+    numbers = {cell: number for number, cell in enumerate(dict.fromkeys(cells))}
+    parsed = np.array([parse(cell, first[cell]) for cell in numbers], dtype=np.int8).reshape(-1, width)
+    return parsed[np.fromiter(map(numbers.__getitem__, cells), dtype=np.int64, count=len(cells))]
 
 
 def meaning_of_cells(config: LabelsConfig, name: str) -> dict[str, int]:

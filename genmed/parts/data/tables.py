@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 
 from genmed.ground.errors import DataError
@@ -47,19 +48,17 @@ def read_table(path: Path, needed: Sequence[str] = (), *, owner: str = "", keep:
     try:
         header = [name.strip() for name in next(reader, [])]
         _check_header(path, header, needed, hint)
-        rows, lines = [], []
-        for row in reader:
-            if row:
-                rows.append(row)
-                lines.append(reader.line_num)
+        numbered = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}", hint) from None
+    lines, rows = [line for line, _ in numbered], [row for _, row in numbered]
     width = len(header)
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != width and (len(row) < width or any(row[width:])):
-            raise DataError(f"{path}, line {line}: {len(row)} cells, where the header has {width}", hint)
+    if set(map(len, rows)) - {width}:
+        for line, row in numbered:
+            if len(row) < width or any(row[width:]):
+                raise DataError(f"{path}, line {line}: {len(row)} cells, where the header has {width}", hint)
     wanted = [name for name in header if name and (keep is None or name in keep or name in needed)]
-    columns = {name: [row[at].strip() for row in rows] for name in wanted for at in (header.index(name),)}
+    columns = {name: list(map(str.strip, map(itemgetter(header.index(name)), rows))) for name in wanted}
     table = Table(path, columns, lines)
     for name, cells in columns.items():
         if CONTROL.search("".join((name, *cells))):

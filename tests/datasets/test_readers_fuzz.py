@@ -1,8 +1,7 @@
-"""Spoiled files of every kind: refused by name or read right, never anything else. benchmarks/reader_storm.py has more."""
+"""Spoiled files of every kind: refused by name or read right. benchmarks/reader_storm.py has more."""
 
 import random
 from collections import Counter
-from pathlib import Path
 
 import pytest
 

@@ -45,20 +45,28 @@ def read_table(path: Path, needed: Sequence[str] = (), *, owner: str = "", keep:
     """
     hint = f"it must be {owner}'s own table, separated by commas" if owner else "it must be separated by commas"
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)  # a stray quote would swallow rows
+    cells: list[str] = []  # one after the other: rows kept as lists would keep the garbage collector busy
+    lines: list[int] = []
     try:
         header = [name.strip() for name in next(reader, [])]
         _check_header(path, header, needed, hint)
-        numbered = [(reader.line_num, row) for row in reader if row]
+        width = len(header)
+        wanted = [name for name in header if name and (keep is None or name in keep or name in needed)]
+        places = [header.index(name) for name in wanted]
+        pick = itemgetter(*places, places[0])  # of at least two, so that it gives a tuple
+        for row in reader:
+            if len(row) != width:
+                if not row:
+                    continue
+                if len(row) < width or any(row[width:]):
+                    where = f"{path}, line {reader.line_num}"
+                    raise DataError(f"{where}: {len(row)} cells, where the header has {width}", hint)
+            cells += pick(row)
+            lines.append(reader.line_num)
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}", hint) from None
-    lines, rows = [line for line, _ in numbered], [row for _, row in numbered]
-    width = len(header)
-    if set(map(len, rows)) - {width}:
-        for line, row in numbered:
-            if len(row) < width or any(row[width:]):
-                raise DataError(f"{path}, line {line}: {len(row)} cells, where the header has {width}", hint)
-    wanted = [name for name in header if name and (keep is None or name in keep or name in needed)]
-    columns = {name: list(map(str.strip, map(itemgetter(header.index(name)), rows))) for name in wanted}
+    step = len(places) + 1
+    columns = {name: list(map(str.strip, cells[place::step])) for place, name in enumerate(wanted)}
     table = Table(path, columns, lines)
     for name, cells in columns.items():
         if CONTROL.search("".join((name, *cells))):

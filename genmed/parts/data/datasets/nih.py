@@ -87,8 +87,9 @@ def _read_lists(root: Path, ids: list[str]) -> tuple[str, ...]:
                 raise DataError(f"{line} is in both {LISTS['train_val']} and {LISTS['test']} of {root}")
     unlisted = [image for image in ids if image not in listed]
     if unlisted:
+        lists = f"{root / LISTS['train_val']} and {LISTS['test']}"
         raise DataError(
-            f"{len(unlisted)} images are in neither official list, the first is {unlisted[0]}; see {root / LISTS['test']}",
+            f"{len(unlisted)} images are in neither official list, the first is {unlisted[0]}; the lists are {lists}",
             "complete the lists, or remove both to use a split of our own",
         )
     return tuple(listed[image] for image in ids)

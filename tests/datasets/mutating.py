@@ -36,6 +36,10 @@ Case = Callable[[Callable[[bytes], bytes]], str]
 """Spoils its file by a function of the bytes, reads it, and returns REFUSED, READ or what is wrong."""
 
 
+class HangError(BaseException):
+    """No TimeoutError, which is an OSError: a reader would take it for the disk's."""
+
+
 def mutate(content: bytes, draw: random.Random) -> bytes:
     """Flipped bits, a cut, inserted or repeated bytes, two blocks in each other's place."""
     spoiled = bytearray(content)
@@ -64,10 +68,10 @@ def mutate(content: bytes, draw: random.Random) -> bytes:
 
 @contextmanager
 def at_most(seconds: int) -> Iterator[None]:
-    """Raises TimeoutError in what takes longer."""
+    """Raises HangError in what takes longer."""
 
     def stop(number: int, frame: object) -> None:
-        raise TimeoutError(f"takes longer than {seconds} s")
+        raise HangError(f"takes longer than {seconds} s")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)
@@ -135,7 +139,7 @@ def _case_of_image(path: Path, content: bytes, exact: bool) -> Case:
                 prepared = Preparation(16).apply(read_image(path))
         except DataError as error:
             return REFUSED if str(path) in error.message else f"without the name: {error.message}"
-        except Exception as error:
+        except (Exception, HangError) as error:
             return f"{type(error).__name__}: {error}"
         if pixels.dtype not in (np.uint8, np.uint16) or pixels.shape[2:] not in ((), (3,)) or pixels.ndim < 2:
             return f"{pixels.dtype} {pixels.shape}"
@@ -165,7 +169,7 @@ def _case_of_archive(root: Path) -> Case:
                 found = look()
         except DataError as error:
             return REFUSED if str(path) in error.message else f"without the name: {error.message}"
-        except Exception as error:
+        except (Exception, HangError) as error:
             return f"{type(error).__name__}: {error}"
         return READ if found == whole else "other images or labels"
 
@@ -238,7 +242,7 @@ def _case_of_table(path: Path, read: Callable[[], Records], again: Callable[[], 
         except (DataError, ConfigError) as error:
             named = any(name in error.say() for name in (path.name, str(path.parent)))
             return REFUSED if named else f"without the name: {error.say()}"
-        except Exception as error:
+        except (Exception, HangError) as error:
             return f"{type(error).__name__}: {error}"
         finally:
             spoiled = path.read_bytes()

@@ -226,6 +226,13 @@ def test_manifests_table(top: Path, form: str) -> None:
     assert read > 5
 
 
+def test_quote_that_is_not_closed_does_not_swallow_the_rows_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('a,b\n1,x\n2,"y\n3,z\n')
+    with pytest.raises(DataError, match=r"t\.csv, line 4: unexpected end of data"):
+        read_table(path, ("a",), keep=())
+
+
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.one_of(st.binary(max_size=80), st.text(st.sampled_from('a,"\n\r b;\t'), max_size=60).map(str.encode)))
 def test_any_bytes_are_a_table_as_csv_reads_them_or_refused(

@@ -5,7 +5,6 @@ What a reader says is shown on the readers themselves, and by real processes for
 
 import os
 import shutil
-import signal
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from genmed.parts.data.images import Preparation, read_image
 from genmed.parts.data.tables import check_path
 from tests.datasets.making import PRESETS, configure, draw_image, load, make_folder, make_manifest, make_rsna
 from tests.datasets.making_dicom import make_dicom
+from tests.datasets.mutating import at_most
 from tests.harness import TINY_MODEL, Genmed
 
 LAYOUTS = {
@@ -48,15 +48,8 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(autouse=True)
 def no_hanging() -> Iterator[None]:
     """A test that reads what never ends is broken off."""
-
-    def stop(number: int, frame: object) -> None:
-        raise TimeoutError("hangs")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with at_most(60):
+        yield
 
 
 def check(dataset: str, root: Path, **choices: Any) -> None:

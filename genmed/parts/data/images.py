@@ -1,9 +1,14 @@
 """Image files to bytes: decoded, made 8 bits deep, grey or RGB, cropped to the middle square, resized."""
 
+import contextlib
 import io
+import logging
 import os
+import stat
+import threading
 import warnings
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +23,13 @@ from genmed.ground.fingerprints import digest_bytes, digest_file
 from genmed.parts.data.records import Pixels, RawImage
 
 MAX_SIDE = 20_000
+MAX_BYTES = 2**31
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
 """What is read by Pillow; none of them starts another program, as PostScript would."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".pgm", ".ppm", ".jp2")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".dic")
+PHOTOMETRIC, BITS_PER_SAMPLE, WHITE_IS_ZERO = 262, 258, 0  # of TIFF
+_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ class ImageFiles:
 
     def digest(self, row: int) -> str:
         try:
+            _check_file(self.path(row))
             return digest_file(self.path(row))
         except (OSError, ValueError) as error:
             raise DataError(f"cannot read {self.path(row)}: {_reason(error)}") from None
@@ -106,10 +115,11 @@ def read_image(path: Path) -> RawImage:
     """The pixels of a file and its digest, read once.
 
     Alpha is dropped, palettes and other colour models become RGB, colours that are all equal become grey. Raises
-    DataError with the file and the reason where it is unreadable, cut short, of several frames or larger than 20,000 px
-    a side.
+    DataError with the file and the reason where it is unreadable, cut short, at odds with its checksums, of several
+    frames, or larger than 20,000 px a side or 178,956,970 px in all.
     """
     try:
+        _check_file(path)
         content = path.read_bytes()
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {_reason(error)}") from None
@@ -123,29 +133,82 @@ def read_image(path: Path) -> RawImage:
     return RawImage(decode(content, str(path)), digest)
 
 
+def _check_file(path: Path) -> None:
+    """Raises DataError where reading would not end; OSError where there is nothing to read."""
+    status = os.stat(path)
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        raise DataError(f"cannot read {path}: it is a pipe or a device, not a file")
+    if status.st_size > MAX_BYTES:
+        raise DataError(f"{path} has {status.st_size:,} bytes; an image of 2 GiB is the largest that is read")
+
+
 def decode(content: bytes, name: str) -> npt.NDArray[Any]:
     """(H, W) or (H, W, 3) uint8 or uint16. Raises DataError with the name."""
+    log = logging.getLogger("PIL")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())  # else Python prints what it logs of odd files
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of bombs, of odd transparency: what matters of it is an error below
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             if max(image.size) > MAX_SIDE:
                 raise DataError(f"{name} is {image.width} x {image.height} px; the most is {MAX_SIDE} a side")
+            if min(image.size) < 1:
+                raise DataError(f"{name} is {image.width} x {image.height} px")
             if (frames := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":
                 raise DataError(f"{name} holds {frames} images", "give each image a file of its own")
-            image.load()
+            with mute_stderr() if image.format == "TIFF" else contextlib.nullcontext():
+                image.load()
+            if image.format == "PNG":
+                _check_png(content, name)
             return _to_array(image, name)
     except DataError:
         raise
+    except Image.DecompressionBombError:
+        raise DataError(
+            f"{name} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} px, the most that is read"
+        ) from None
     except UnidentifiedImageError:
         raise DataError(f"{name} is not an image that Pillow can read") from None
     except Exception as error:  # a decoder at odds with its bytes fails in any way
         raise DataError(f"{name} is damaged: {_reason(error)}") from None
 
 
+@contextlib.contextmanager
+def mute_stderr() -> Iterator[None]:
+    """For libraries in C that print what they think of a file; what matters of it is an error."""
+    with _one_at_a_time:
+        try:
+            kept = os.dup(2)
+        except OSError:  # closed
+            yield
+            return
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _check_png(content: bytes, name: str) -> None:
+    """Every part against its checksum: Pillow leaves out those of the pixels. Raises DataError."""
+    start, kind = 8, b""
+    while kind != b"IEND":
+        length, kind = int.from_bytes(content[start : start + 4]), content[start + 4 : start + 8]
+        end = start + 8 + length
+        if end + 4 > len(content):
+            raise DataError(f"{name} is damaged: it is cut short")
+        if zlib.crc32(memoryview(content)[start + 4 : end]) != int.from_bytes(content[end : end + 4]):
+            raise DataError(f"{name} is damaged: its part {kind.decode('ascii', 'replace')} fails its checksum")
+        start = end + 4
+
+
 def _to_array(image: Image.Image, name: str) -> npt.NDArray[Any]:
     if image.mode.startswith("I;16"):
-        return np.asarray(image).astype(np.uint16)
+        wide = np.asarray(image).astype(np.uint16)
+        return _invert(wide, image) if image.format == "TIFF" else wide
     if image.mode == "I":
         wide = np.asarray(image)
         if wide.size and not 0 <= wide.min() <= wide.max() <= 65535:
@@ -159,6 +222,14 @@ def _to_array(image: Image.Image, name: str) -> npt.NDArray[Any]:
     red, green, blue = (colours[..., channel] for channel in range(3))
     grey = np.array_equal(red, green) and np.array_equal(red, blue)
     return np.ascontiguousarray(red) if grey else colours
+
+
+def _invert(pixels: npt.NDArray[np.uint16], image: Image.Image) -> npt.NDArray[np.uint16]:
+    """A TIFF whose 0 is white: Pillow turns 8 bits and leaves 16 as they are."""
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(PHOTOMETRIC) != WHITE_IS_ZERO:
+        return pixels
+    return np.asarray(2 ** int(tags[BITS_PER_SAMPLE][0]) - 1 - pixels, dtype=np.uint16)
 
 
 def _to_bytes(image: RawImage, bits: int | None) -> Pixels:

@@ -31,7 +31,7 @@ def mark_named(
                 raise DataError(f"{table.at(row)}: unknown class {name!r}", suggest(name, [*classes, *nothing]))
         return marks
 
-    return _expand(cells, parse)
+    return _expand(cells, len(classes), parse)
 
 
 def mark_cells(
@@ -52,22 +52,16 @@ def mark_cells(
                 )
             return [means[cell]]
 
-        marked.append(_expand(cells, parse))
+        marked.append(_expand(cells, 1, parse))
     return np.concatenate(marked, axis=1)
 
 
-def _expand(cells: Sequence[str], parse: Callable[[str, int], list[int]]) -> Labels:
-    """Parses each text once, however often it stands there."""
-    numbers: dict[str, int] = {}
-    rows: list[list[int]] = []
-    codes = np.empty(len(cells), dtype=np.int64)
-    for row, cell in enumerate(cells):
-        number = numbers.get(cell)
-        if number is None:
-            number = numbers[cell] = len(rows)
-            rows.append(parse(cell, row))
-        codes[row] = number
-    return np.array(rows, dtype=np.int8)[codes]
+def _expand(cells: Sequence[str], width: int, parse: Callable[[str, int], list[int]]) -> Labels:
+    """(len(cells), width). Parses each text once, however often it stands there."""
+    first = dict(zip(reversed(cells), range(len(cells) - 1, -1, -1), strict=True))
+    numbers = {cell: number for number, cell in enumerate(dict.fromkeys(cells))}
+    parsed = np.array([parse(cell, first[cell]) for cell in numbers], dtype=np.int8).reshape(-1, width)
+    return parsed[np.fromiter(map(numbers.__getitem__, cells), dtype=np.int64, count=len(cells))]
 
 
 def meaning_of_cells(config: LabelsConfig, name: str) -> dict[str, int]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from genmed.ground.errors import DataError
 from genmed.parts.data.images import DICOM_SUFFIXES, SUFFIXES
+from genmed.parts.data.tables import check_plain
 
 IMAGES = SUFFIXES + DICOM_SUFFIXES
 SIDES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
@@ -31,7 +32,8 @@ def check_root(root: Path, needs: str) -> None:
 
 def wrong_layout(root: Path, title: str, needs: str) -> DataError:
     """The error that says what is there and what should be."""
-    found = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in root.iterdir())
+    names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in root.iterdir())
+    found = [name.encode("ascii", "backslashreplace").decode() if not name.isprintable() else name for name in names]
     what = ", ".join(found[:6]) + (f" and {len(found) - 6} more" if len(found) > 6 else "") if found else "nothing"
     return DataError(f"{root} is not in the layout of {title}: found {what}", f"looked for {needs}")
 
@@ -39,7 +41,7 @@ def wrong_layout(root: Path, title: str, needs: str) -> DataError:
 def list_images(root: Path, folders: Sequence[str], title: str, needs: str) -> dict[str, str]:
     """Name of each image in those of the folders that are there -> its path from the root.
 
-    Raises DataError where there are no images, or two of one name.
+    Raises DataError where there are no images, two of one name, or one whose name no table can hold.
     """
     paths: dict[str, str] = {}
     for folder in folders:
@@ -47,6 +49,7 @@ def list_images(root: Path, folders: Sequence[str], title: str, needs: str) -> d
             with os.scandir(root / folder) as entries:
                 names = [entry.name for entry in entries if entry.name.lower().endswith(IMAGES)]
             for name in names:
+                check_plain(name, str(root / folder))
                 if name in paths:
                     raise DataError(
                         f"{name} lies in {root / paths[name].removesuffix('/' + name)} and in {root / folder}",
@@ -55,6 +58,17 @@ def list_images(root: Path, folders: Sequence[str], title: str, needs: str) -> d
                 paths[name] = f"{folder}/{name}"
     if not paths:
         raise wrong_layout(root, title, needs)
+    return paths
+
+
+def list_stems(root: Path, folder: str, title: str, needs: str) -> dict[str, str]:
+    """The images of a folder by their names without the suffix, as some tables name them, like `list_images`."""
+    paths: dict[str, str] = {}
+    for name, path in sorted(list_images(root, [folder], title, needs).items()):
+        stem = name.rpartition(".")[0]
+        if stem in paths:
+            raise DataError(f"{root / paths[stem]} and {name} are of one name", "remove one of the two")
+        paths[stem] = path
     return paths
 
 

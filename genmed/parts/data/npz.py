@@ -1,6 +1,7 @@
 """Images in the arrays of an npz archive, read as a stream: an archive of any size takes the memory of one image."""
 
 import math
+import warnings
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from genmed.parts.data.records import Pixels, RawImage
 MOST_LABELS = 2**26
 """Numbers in an array that is read whole."""
 SKIP = 1 << 20
+MOST_DEFLATED = 1032
+"""Bytes that one byte of a deflated stream can stand for; more is a bomb."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,34 @@ class _NotReadable(Exception):
 def list_members(path: Path) -> dict[str, Member]:
     """The arrays by name. Raises DataError for what is no npz, and for pickled objects, which are never loaded."""
     with _naming(path), zipfile.ZipFile(path) as archive:
-        found = {}
+        found: dict[str, Member] = {}
+        most = path.stat().st_size * MOST_DEFLATED
         for entry in archive.namelist():
-            if entry.endswith(".npy"):
-                with archive.open(entry) as stream:
-                    shape, dtype = _read_header(stream, entry)
-                found[entry.removesuffix(".npy")] = Member(entry, shape, dtype)
+            name = entry.removesuffix(".npy")
+            if name == entry:
+                continue
+            if name in found:
+                raise _NotReadable(f"{entry} is there twice")
+            with archive.open(entry) as stream:
+                shape, dtype = _read_header(stream, entry)
+            if math.prod(shape) * dtype.itemsize > most:
+                raise _NotReadable(f"{entry} claims {math.prod(shape):,} numbers, more than the file can hold")
+            found[name] = Member(entry, shape, dtype)
         return found
+
+
+def check_array(path: Path, member: Member) -> None:
+    """Reads an array to its end, where its checksum is. Raises DataError.
+
+    A flipped bit makes others of any number of images before something is noticed, so that none of them can be left out
+    alone.
+    """
+    with _naming(path), zipfile.ZipFile(path) as archive, archive.open(member.name) as stream:
+        _read_header(stream, member.name)
+        left = math.prod(member.shape) * member.dtype.itemsize
+        while left:
+            left -= len(_read_exactly(stream, min(left, SKIP), member.name))
+        _check_end(stream, member.name)
 
 
 def read_array(path: Path, member: Member) -> npt.NDArray[Any]:
@@ -55,8 +79,7 @@ def read_array(path: Path, member: Member) -> npt.NDArray[Any]:
     with _naming(path), zipfile.ZipFile(path) as archive, archive.open(member.name) as stream:
         _read_header(stream, member.name)
         content = _read_exactly(stream, math.prod(member.shape) * member.dtype.itemsize, member.name)
-        if stream.read(1):
-            raise _NotReadable(f"{member.name} is longer than its header says")
+        _check_end(stream, member.name)
         return np.frombuffer(content, dtype=member.dtype).reshape(member.shape)
 
 
@@ -129,22 +152,33 @@ class _Cursor:
         while skip:
             skip -= len(_read_exactly(self._stream, min(skip, SKIP), self.member.name))
         self.next_row = row + 1
-        return _read_exactly(self._stream, self.member.row_bytes, self.member.name)
+        content = _read_exactly(self._stream, self.member.row_bytes, self.member.name)
+        if self.next_row == self.member.shape[0]:
+            _check_end(self._stream, self.member.name)
+        return content
 
 
 def _read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, in_columns, dtype = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, in_columns, dtype = np.lib.format.read_array_header_2_0(stream)
-    else:
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    if read is None:
         raise _NotReadable(f"{name} is of version {version} of the format")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+        shape, in_columns, dtype = read(stream)
     if dtype.hasobject:
         raise _NotReadable(f"{name} holds pickled objects, which could run code and are never loaded")
     if in_columns and len(shape) > 1:
         raise _NotReadable(f"{name} lies in Fortran's order")
+    if min(shape, default=0) < 0:
+        raise _NotReadable(f"{name} claims the shape {shape}")
     return shape, dtype
+
+
+def _check_end(stream: IO[bytes], name: str) -> None:
+    """The checksum is compared where the stream ends, which its last number need not be."""
+    if stream.read(1):
+        raise _NotReadable(f"{name} is longer than its header says")
 
 
 def _read_exactly(stream: IO[bytes], count: int, name: str) -> bytes:

@@ -2,14 +2,20 @@
 
 import csv
 import io
+import os
+import re
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 
 from genmed.ground.errors import DataError
 
 MAX_BYTES = 2**31
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""What no name of an image, a patient or a class may hold: it would break the lines of messages and of other tables."""
 
 
 @dataclass(frozen=True)
@@ -41,32 +47,73 @@ def read_table(
 
     needed: columns that must be there. keep: columns to return, if present; all unless given. owner: whose table it
     must be, for the message. loose_end: whether rows may be longer than the header. Raises DataError with file, line
-    and reason: not text, another separator, a column missing or twice, a row with more or fewer cells than the header.
+    and reason: not text, another separator, a column missing or twice, a quote that is not closed, a row with more or
+    fewer cells than the header, a control character in a cell that is returned.
     """
     hint = f"it must be {owner}'s own table, separated by commas" if owner else "it must be separated by commas"
-    reader = csv.reader(io.StringIO(read_text(path), newline=""))
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)  # a stray quote would swallow rows
+    cells: list[str] = []  # one after the other: rows kept as lists would keep the garbage collector busy
+    lines: list[int] = []
     try:
         header = [name.strip() for name in next(reader, [])]
         _check_header(path, header, needed, hint)
-        rows, lines = [], []
+        width = len(header)
+        wanted = [name for name in header if name and (keep is None or name in keep or name in needed)]
+        places = [header.index(name) for name in wanted]
+        pick = itemgetter(*places, places[0])  # of at least two, so that it gives a tuple
         for row in reader:
-            if row:
-                rows.append(row)
-                lines.append(reader.line_num)
+            if len(row) != width:
+                if not row:
+                    continue
+                if len(row) < width or (any(row[width:]) and not loose_end):
+                    where = f"{path}, line {reader.line_num}"
+                    raise DataError(f"{where}: {len(row)} cells, where the header has {width}", hint)
+            cells += pick(row)
+            lines.append(reader.line_num)
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}", hint) from None
-    width = len(header)
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != width and (len(row) < width or (any(row[width:]) and not loose_end)):
-            raise DataError(f"{path}, line {line}: {len(row)} cells, where the header has {width}", hint)
-    wanted = [name for name in header if name and (keep is None or name in keep or name in needed)]
-    columns = {name: [row[at].strip() for row in rows] for name in wanted for at in (header.index(name),)}
-    return Table(path, columns, lines)
+    step = len(places) + 1
+    columns = {name: list(map(str.strip, cells[place::step])) for place, name in enumerate(wanted)}
+    table = Table(path, columns, lines)
+    for name, cells in columns.items():
+        if CONTROL.search("".join((name, *cells))):
+            check_plain(name, f"{path}, line 1")
+            for cell, line in zip(cells, lines, strict=True):
+                check_plain(cell, f"{path}, line {line}")
+    return table
+
+
+def read_header(path: Path, needed: Sequence[str], owner: str) -> None:
+    """Raises DataError where the first line is not that of the owner's table; nothing else is read."""
+    if not is_regular(path):
+        raise DataError(f"cannot read {path}: it is not a file")
+    try:
+        with open(path, "rb") as file:
+            line = file.readline(1 << 16).decode("utf-8-sig")
+        header = [name.strip() for name in next(csv.reader([line], strict=True), [])]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        read_text(path)  # says what is wrong with it
+        header = []
+    _check_header(path, header, needed, f"it must be {owner}'s own table, separated by commas")
+
+
+def check_plain(text: str, where: str) -> str:
+    """The text, if it is a name that a line can hold. Raises DataError, beginning with `where`."""
+    if CONTROL.search(text):
+        raise DataError(f"{where}: {text[:80]!a} holds a line break or another character that is not printed")
+    return text
+
+
+def is_regular(path: Path | str) -> bool:
+    """Whether reading it ends: it is a file, and no pipe or device. Raises OSError where nothing is there."""
+    return stat.S_ISREG(os.stat(path).st_mode)
 
 
 def read_text(path: Path) -> str:
     """UTF-8, with or without a byte-order mark. Raises DataError."""
     try:
+        if not (is_regular(path) or path.is_dir()):
+            raise DataError(f"cannot read {path}: it is not a file")
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path} has {path.stat().st_size:,} bytes; a table of 2 GiB is the largest that is read")
         text = path.read_text(encoding="utf-8-sig")
@@ -86,8 +133,8 @@ def read_text(path: Path) -> str:
 
 def check_path(text: str, where: str) -> str:
     """A path inside of the data root, as in a table, with slashes. Raises DataError, beginning with `where`."""
-    name = text.replace("\\", "/")
-    if not name or name.startswith("/") or name[1:2] == ":" or "\0" in name:
+    name = check_plain(text, where).replace("\\", "/")
+    if not name or name.startswith("/") or name[1:2] == ":":
         reason = "no path" if not name else f"{text!r} is not below the data folder"
         raise DataError(f"{where}: {reason}", "paths in tables begin at the data folder")
     if "//" in name or ("." in name and any(part in ("..", ".") for part in name.split("/"))):

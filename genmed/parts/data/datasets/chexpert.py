@@ -10,7 +10,7 @@ from genmed.parts.data.images import ImageFiles
 from genmed.parts.data.labelling import mark_cells, meaning_of_cells
 from genmed.parts.data.layout import find_file, match_files, wrong_layout
 from genmed.parts.data.records import DatasetFacts, Records
-from genmed.parts.data.tables import Table, check_path, read_table, refuse_repeated
+from genmed.parts.data.tables import Table, check_path, read_header, read_table, refuse_repeated
 from genmed.records.config import Config
 
 CLASSES = (
@@ -41,6 +41,8 @@ def load_records(root: Path, config: Config) -> Records:
     top = _find_top(root)
     parts = [_read(top, side, name, config) for side, name in TABLES.items() if (top / name).is_file()]
     names = [name for part in parts for name in part[0]]
+    if len(parts) > 1 and (twice := sorted(set(parts[0][0]) & set(parts[1][0]))):
+        raise DataError(f"{twice[0]} is in both train.csv and valid.csv of {top}", "it must be CheXpert's own tables")
     order = sorted(range(len(names)), key=names.__getitem__)
     kept, notes = match_files(top, [names[row] for row in order], top / TABLES["train_val"], config.data.on_mismatch)
     rows = [order[row] for row in kept]
@@ -62,13 +64,13 @@ def load_records(root: Path, config: Config) -> Records:
 
 
 def check_layout(root: Path, config: Config) -> None:
-    """Raises DataError where the table is missing."""
-    _find_top(root)
+    """Raises DataError where the table is missing or another's."""
+    read_header(_find_top(root) / TABLES["train_val"], ("Path", *CLASSES), TITLE)
 
 
 def _find_top(root: Path) -> Path:
     """The folder with train.csv: the root, or the release's own folder in it."""
-    inner = sorted(root.glob("CheXpert-v1.0*/train.csv")) if root.is_dir() else []
+    inner = sorted(filter(Path.is_file, root.glob("CheXpert-v1.0*/train.csv"))) if root.is_dir() else []
     if len(inner) > 1 and not (root / "train.csv").is_file():
         raise DataError(
             f"{root} holds {len(inner)} releases: {', '.join(path.parent.name for path in inner)}",
@@ -84,7 +86,9 @@ def _find_top(root: Path) -> Path:
 
 def _read(top: Path, side: str, name: str, config: Config) -> tuple[list[str], np.ndarray]:
     """The images of a table, by their path from `top`, and their labels."""
-    table = read_table(top / name, ("Path", *CLASSES), owner="CheXpert", keep=())
+    table = read_table(top / name, ("Path", *CLASSES), owner=TITLE, keep=())
+    if not len(table):
+        raise DataError(f"{table.path} has no rows", "it must be CheXpert's own table")
     names = [_find_place(table, row, path) for row, path in enumerate(table.columns["Path"])]
     refuse_repeated(table, names)
     marks = {label: table.columns[label] for label in CLASSES}

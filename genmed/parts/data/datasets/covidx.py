@@ -1,5 +1,6 @@
 """COVIDx in its releases as lists: one line an image, `patient filename label source`, without a header."""
 
+import io
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from genmed.parts.data.images import ImageFiles
 from genmed.parts.data.labelling import one_of
 from genmed.parts.data.layout import check_root, match_files, wrong_layout
 from genmed.parts.data.records import DatasetFacts, Records, TaskKind
-from genmed.parts.data.tables import check_path, read_text
+from genmed.parts.data.tables import check_path, check_plain, read_text
 from genmed.records.config import Config
 
 TITLE = "COVIDx"
@@ -61,7 +62,9 @@ def _find_lists(root: Path) -> dict[str, Path]:
     check_root(root, NEEDS)
     lists: dict[str, Path] = {}
     for side in ("train", "val", "test"):
-        found = sorted(path for path in root.glob(f"{side}*.txt") if not path.name.endswith("_list.txt"))
+        found = sorted(
+            path for path in root.glob(f"{side}*.txt") if path.is_file() and not path.name.endswith("_list.txt")
+        )
         if len(found) > 1:
             raise DataError(
                 f"{root} has {len(found)} lists for {side}: {', '.join(path.name for path in found)}",
@@ -77,14 +80,14 @@ def _find_lists(root: Path) -> dict[str, Path]:
 def _read(path: Path, side: str) -> list[tuple[str, str, str, str, str]]:
     """(image's path from the root, patient, label, source, where it stands) of each line."""
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(io.StringIO(read_text(path), newline=None), start=1):
         words = line.split()
         if not words:
             continue
         where = f"{path}, line {number}"
         if len(words) < 4:
             raise DataError(f"{where}: {len(words)} words, where there should be patient, filename, label and source")
-        patient, *name, label, source = words  # some names have a space
+        patient, *name, label, source = (check_plain(word, where) for word in words)  # some names have a space
         rows.append((f"{side}/{check_path(' '.join(name), where)}", patient, label, source, where))
         if not any(label in known for known in KINDS.values()):
             raise DataError(f"{where}: unknown label {label!r}", f"known: {', '.join(sum(KINDS.values(), ()))}")

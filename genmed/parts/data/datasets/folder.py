@@ -8,6 +8,7 @@ from genmed.parts.data.images import ImageFiles
 from genmed.parts.data.labelling import one_of
 from genmed.parts.data.layout import IMAGES, SIDES, check_root, wrong_layout
 from genmed.parts.data.records import DatasetFacts, Records
+from genmed.parts.data.tables import check_plain
 from genmed.records.config import Config
 
 TITLE = "one folder a class"
@@ -78,7 +79,8 @@ def _list(root: Path, folder: str) -> list[tuple[str, str]]:
         for inner, folders, files in os.walk(top / name):
             folders[:] = sorted(filter(_is_shown, folders))
             place = Path(inner).relative_to(root).as_posix()
-            found += [(f"{place}/{file}", name) for file in files if file.lower().endswith(IMAGES) and _is_shown(file)]
+            images = [file for file in files if file.lower().endswith(IMAGES) and _is_shown(file)]
+            found += [(check_plain(f"{place}/{file}", str(root)), name) for file in images]
     if not found:
         raise DataError(f"{top} has no folders of classes with images in them", f"looked for {NEEDS}")
     return found

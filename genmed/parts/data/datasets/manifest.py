@@ -38,15 +38,16 @@ def load_records(root: Path, config: Config) -> Records:
     kept, notes = match_files(root, names, path, config.data.on_mismatch)
     rows = sorted(kept, key=names.__getitem__)
     ids = tuple(names[row] for row in rows)
+    patients, studies = _read_groups(table, column, config, rows)
     return Records(
         ids=ids,
         classes=classes,
         labels=labels[rows],
         images=ImageFiles(root, ids),
         task=task,
-        patients=_take(table, column.get("patient"), rows),
+        patients=patients,
         sites=_take(table, column.get("site"), rows),
-        studies=_take(table, column.get("study"), rows),
+        studies=studies,
         root=root,
         official=_read_split(table, column.get("split"), rows),
         notes=tuple(notes),
@@ -143,6 +144,16 @@ def _take(table: Table, column: str | None, rows: Sequence[int]) -> tuple[str, .
         if not cells[row]:
             raise DataError(f"{table.at(row)}: no {column}", "fill it in for each image, or remove the column")
     return tuple(cells[row] for row in rows)
+
+
+def _read_groups(
+    table: Table, column: dict[str, str], config: Config, rows: Sequence[int]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Patients and studies. Patients number their studies each by itself; a study is of one patient."""
+    patients, studies = _take(table, column.get("patient"), rows), _take(table, column.get("study"), rows)
+    if patients and studies:
+        return patients, tuple("/".join(pair) for pair in zip(patients, studies, strict=True))
+    return (patients if config.data.patient_pattern else patients or studies), studies
 
 
 def _read_split(table: Table, column: str | None, rows: Sequence[int]) -> tuple[str, ...]:

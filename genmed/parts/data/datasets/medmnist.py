@@ -10,7 +10,7 @@ import numpy as np
 from genmed.ground.errors import DataError
 from genmed.parts.data.labelling import one_of
 from genmed.parts.data.layout import check_root, wrong_layout
-from genmed.parts.data.npz import Member, NpzImages, list_members, read_array
+from genmed.parts.data.npz import Member, NpzImages, check_array, list_members, read_array
 from genmed.parts.data.records import SPLITS, Colour, DatasetFacts, Labels, Records, TaskKind
 from genmed.records.config import Config
 
@@ -193,12 +193,18 @@ def _needs(name: str) -> str:
 
 
 def load_records(name: str, root: Path, config: Config) -> Records:
-    """All three sides. Raises DataError where the file is missing, or is not of this set."""
+    """All three sides. Raises DataError where the file is missing, or is not of this set.
+
+    An archive that is damaged anywhere is refused also where broken images are to be left out.
+    """
     flag = FLAGS[name]
     path = _choose_file(name, root, config.data.image_size)
     members = list_members(path)
     sides = sorted(SPLITS)  # so that the ids are sorted
     images = [_check_images(path, members, f"{side}_images", flag) for side in sides]
+    if config.data.on_bad_image == "skip":
+        for image in images:
+            check_array(path, image)
     counts = [image.shape[0] for image in images]
     labels = [_read_labels(path, members, side, flag, count) for side, count in zip(sides, counts, strict=True)]
     numbered = [(side, number) for side, count in zip(sides, counts, strict=True) for number in range(count)]

@@ -84,11 +84,12 @@ def _read_lists(root: Path, ids: list[str]) -> tuple[str, ...]:
     for side, path in present.items():
         for line in read_text(path).split():
             if listed.setdefault(line, side) != side:
-                raise DataError(f"{line} is in both {LISTS['train_val']} and {LISTS['test']}")
+                raise DataError(f"{line} is in both {LISTS['train_val']} and {LISTS['test']} of {root}")
     unlisted = [image for image in ids if image not in listed]
     if unlisted:
+        lists = f"{root / LISTS['train_val']} and {LISTS['test']}"
         raise DataError(
-            f"{len(unlisted)} images are in neither official list, the first is {unlisted[0]}",
+            f"{len(unlisted)} images are in neither official list, the first is {unlisted[0]}; the lists are {lists}",
             "complete the lists, or remove both to use a split of our own",
         )
     return tuple(listed[image] for image in ids)

@@ -6,7 +6,7 @@ import numpy as np
 
 from genmed.ground.errors import DataError
 from genmed.parts.data.images import ImageFiles
-from genmed.parts.data.layout import find_file, list_images, match
+from genmed.parts.data.layout import find_file, list_images, list_stems, match
 from genmed.parts.data.records import DatasetFacts, Records
 from genmed.parts.data.tables import read_table
 from genmed.records.config import Config
@@ -22,7 +22,7 @@ def load_records(root: Path, config: Config) -> Records:
     """One row a box becomes one label an image. Raises DataError."""
     path = find_file(root, TABLES, TITLE, NEEDS)
     folder = FOLDERS[TABLES.index(path.name)]
-    present = {Path(name).stem: place for name, place in list_images(root, [folder], TITLE, NEEDS).items()}
+    present = list_stems(root, folder, TITLE, NEEDS)
     table = read_table(path, (IMAGE, TARGET), owner="RSNA", keep=())
     target: dict[str, str] = {}
     for row, (image, value) in enumerate(zip(table.columns[IMAGE], table.columns[TARGET], strict=True)):

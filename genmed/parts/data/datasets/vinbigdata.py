@@ -7,9 +7,9 @@ import numpy as np
 
 from genmed.ground.errors import DataError
 from genmed.parts.data.images import ImageFiles
-from genmed.parts.data.layout import find_file, list_images, match
+from genmed.parts.data.layout import find_file, list_images, list_stems, match
 from genmed.parts.data.records import DatasetFacts, Labels, Records
-from genmed.parts.data.tables import Table, read_table
+from genmed.parts.data.tables import Table, read_header, read_table
 from genmed.records.config import Config
 
 CLASSES = (
@@ -38,7 +38,7 @@ IMAGE, NAME, NUMBER, READER = "image_id", "class_name", "class_id", "rad_id"
 def load_records(root: Path, config: Config) -> Records:
     """Joins the readers' rows as `labels.readers` says. Raises DataError."""
     path = find_file(root, ["train.csv"], TITLE, NEEDS)
-    present = {Path(name).stem: place for name, place in list_images(root, ["train"], TITLE, NEEDS).items()}
+    present = list_stems(root, "train", TITLE, NEEDS)
     table = read_table(path, (IMAGE, NAME, NUMBER, READER), owner=TITLE, keep=())
     ids, notes = match(table.columns[IMAGE], present, path, config.data.on_mismatch)
     return Records(
@@ -58,10 +58,7 @@ MEANING = {"majority": "more than half of an image's readers", "any": "any of an
 def check_layout(root: Path, config: Config) -> None:
     """Raises DataError where the table or the images are missing."""
     path = find_file(root, ["train.csv"], TITLE, NEEDS)
-    read_header_only = path.open(encoding="utf-8-sig", errors="replace")
-    with read_header_only as file:
-        if IMAGE not in file.readline():
-            raise DataError(f"{path} lacks the column {IMAGE!r}", f"it must be {TITLE}'s own table")
+    read_header(path, (IMAGE, NAME, NUMBER, READER), TITLE)
     list_images(root, ["train"], TITLE, NEEDS)
 
 

@@ -132,7 +132,7 @@ def test_planted_duplicates_are_found_and_classified(genmed: Genmed, planted: Pa
     assert result.json["problems"] == [
         "2 images cannot be read",
         "1 patient on several sides of the split (a leak): p7",
-        "1 study on several sides of the split (a leak): s-p7",
+        "1 study on several sides of the split (a leak): p7/s-p7",
         "1 group of equal images across sides of the split (a leak): c.png and d.png",
         "1 group of nearly equal images across sides of the split (a leak): e.png and f.jpg",
     ]

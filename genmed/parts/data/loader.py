@@ -48,7 +48,7 @@ def plan_evaluation(rows: Rows, batch_size: int) -> list[Rows]:
 
 
 class _ByteBatches:
-    """A map-style dataset whose keys are whole batches of rows; maps the file in the process that reads."""
+    """A map-style dataset whose keys are whole batches of rows; opens the file in the process that reads."""
 
     def __init__(self, images: ImageBytes, targets: Labels) -> None:
         self.images, self.targets = images, targets

@@ -1,4 +1,4 @@
-"""Images decoded once into a file of bytes at training size, found by content and mapped into memory.
+"""Images decoded once into a file of bytes at training size, found by content, and read from there in batches.
 
 An entry's key is made of the files' digests, of how they are prepared and of what decodes them; where the files lie
 does not matter. `entry` is one such file, `place` where they lie and how much they may take, `stamps` what is known of
@@ -28,7 +28,7 @@ from genmed.parts.data.cache.place import (
     read_limit,
     release,
 )
-from genmed.parts.data.cache.stamps import find_unchanged, read_stamps, write_stamps
+from genmed.parts.data.cache.stamps import find_unchanged, read_stamps, take_stamps, write_stamps
 from genmed.parts.data.images import Preparation
 from genmed.parts.data.processes import Progress, run_over_rows
 from genmed.parts.data.records import ImageSource, Records
@@ -55,16 +55,17 @@ def open_images(
     workshop = _Workshop(folder, records, preparation, processes, progress, report)
     with alone(folder, workshop.name, report):
         stamps = read_stamps(folder, records.root, report)
+        current = take_stamps(records) if records.root else []
         files = None
         if stamps or records.root is None:  # else this folder was never seen: digesting is part of decoding
-            known = find_unchanged(records, stamps) if trust_stamps else {}
+            known = find_unchanged(records, current, stamps) if trust_stamps and stamps else {}
             files = workshop.digest_files(known)
         found = workshop.open(files) if files else None
         if found is None:
             found = workshop.decode()
             for removed in keep_within(folder, read_limit(folder)):
                 report(f"The image cache was full: removed {removed.folder.name}, {removed.size / 2**20:.0f} MiB")
-        write_stamps(folder, records, found.images.digests.file, stamps)
+        write_stamps(folder, records, current, found.images.digests.file, stamps)
     return found
 
 

@@ -1,5 +1,6 @@
 """One entry of the image cache: a file of bytes at training size, and the digests of what it was made of."""
 
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from genmed.ground.sealed import read_sealed, write_sealed
 from genmed.parts.data.records import Pixels
 
 PIXELS, DIGESTS = "pixels.u8", "digests.json"
-ROWS_AT_ONCE = 256
+ROWS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ImageDigests:
 
 @dataclass(frozen=True)
 class ImageBytes:
-    """All images of a dataset at training size: a file that any process maps when it first reads."""
+    """All images of a dataset at training size: a file that any process opens when it first reads."""
 
     path: Path
     shape: tuple[int, int, int, int]
@@ -52,17 +53,36 @@ class ImageBytes:
         return self.shape[1]
 
     def read(self, rows: npt.NDArray[np.int64] | slice) -> Pixels:
-        """(len(rows), C, S, S) uint8, a copy; memory is taken by the pages in use, which the system takes back."""
-        wanted = rows if self._places is None else self._places[rows]
-        return np.array(self._file[wanted])
+        """(len(rows), C, S, S) uint8."""
+        places = self._places[rows]
+        pixels = np.empty((len(places), *self.shape[1:]), dtype=np.uint8)
+        self.read_into(pixels, rows)
+        return pixels
+
+    def read_into(self, pixels: Pixels, rows: npt.NDArray[np.int64] | slice) -> None:
+        """Fills `pixels`, a C-contiguous array of the shape that `read` returns. Raises RecordError.
+
+        By reads, not by a memory map: where the file is not in memory, a map fetches it page by page, each waiting for
+        the one before, and a disk's error kills the process.
+        """
+        places = self._places[rows].tolist()
+        length = int(np.prod(self.shape[1:]))
+        if hasattr(os, "posix_fadvise"):  # the disk works on all of them at once
+            for place in places:
+                os.posix_fadvise(self._file.number, place * length, length, os.POSIX_FADV_WILLNEED)
+        for image, place in zip(pixels, places, strict=True):
+            if os.preadv(self._file.number, [image], place * length) != length:
+                raise RecordError(f"{self.path} was cut short while it was in use", "start again: it is made anew")
 
     def find_rotten(self) -> list[int]:
         """Rows whose bytes are not those that were digested when they were written; empty means good."""
         rotten = []
+        pixels = np.empty((ROWS_AT_ONCE, *self.shape[1:]), dtype=np.uint8)
         for start in range(0, len(self), ROWS_AT_ONCE):
-            part = slice(start, start + ROWS_AT_ONCE)
-            for row, pixels in enumerate(self.read(part), start):
-                if (digest := self.digests.prepared[row]) and digest_pixels(pixels) != digest:
+            rows = slice(start, min(start + ROWS_AT_ONCE, len(self)))
+            self.read_into(pixels[: rows.stop - start], rows)
+            for row in range(start, rows.stop):
+                if (digest := self.digests.prepared[row]) and digest_pixels(pixels[row - start]) != digest:
                     rotten.append(row)
         return rotten
 
@@ -71,16 +91,27 @@ class ImageBytes:
         return replace(self, rows=tuple(rows), digests=self.digests.choose(rows))
 
     @cached_property
-    def _file(self) -> Pixels:
-        return np.memmap(self.path, dtype=np.uint8, mode="r", shape=self.shape)
+    def _file(self) -> "_OpenFile":
+        return _OpenFile(self.path)
 
     @cached_property
-    def _places(self) -> npt.NDArray[np.int64] | None:
-        return None if self.rows is None else np.array(self.rows, dtype=np.int64)
+    def _places(self) -> npt.NDArray[np.int64]:
+        return np.arange(self.shape[0]) if self.rows is None else np.array(self.rows, dtype=np.int64)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the map: another process makes its own."""
+        """Without the open file: another process opens its own."""
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+
+
+class _OpenFile:
+    """A file that stays open, and so readable even when it is removed; it is closed with its owner."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "number"):
+            os.close(self.number)
 
 
 @dataclass(frozen=True)

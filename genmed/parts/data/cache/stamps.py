@@ -25,24 +25,32 @@ def read_stamps(folder: Path, root: Path | None, report: Callable[[str], None]) 
         return {}
 
 
-def find_unchanged(records: Records, stamps: Stamps) -> dict[int, str]:
+def take_stamps(records: Records) -> list[tuple[int, ...] | None]:
+    """What tells now that each file is unchanged, by row; taken before the files are read, so that a file that changes
+    meanwhile is read again the next time."""
+    return [records.images.stamp(row) for row in range(len(records))]
+
+
+def find_unchanged(records: Records, current: Sequence[tuple[int, ...] | None], stamps: Stamps) -> dict[int, str]:
     """The digests of the files that are as they were, by row."""
     known = {}
-    for row, name in enumerate(records.ids):
+    for row, (name, stamp) in enumerate(zip(records.ids, current, strict=True)):
         entry = stamps.get(name)
-        if isinstance(entry, list) and (stamp := records.images.stamp(row)) and entry[:-1] == list(stamp):
+        if isinstance(entry, list) and stamp and entry[:-1] == list(stamp):
             known[row] = str(entry[-1])
     return known
 
 
-def write_stamps(folder: Path, records: Records, files: Sequence[str], before: Stamps) -> None:
-    """files: by row; '' for one that cannot be read."""
+def write_stamps(
+    folder: Path, records: Records, current: Sequence[tuple[int, ...] | None], files: Sequence[str], before: Stamps
+) -> None:
+    """files: digests by row; '' for one that cannot be read."""
     if records.root is None:
         return
     stamps = {
         name: [*stamp, digest]
-        for row, (name, digest) in enumerate(zip(records.ids, files, strict=True))
-        if digest and (stamp := records.images.stamp(row))
+        for name, stamp, digest in zip(records.ids, current, files, strict=True)
+        if digest and stamp
     }
     if before != stamps:
         write_sealed(_stamps_path(folder, records.root), {"schema": 1, "files": stamps})

@@ -1,0 +1,114 @@
+"""The loaders that data_speed.py compares: genmed's, MONAI's caches, and torchvision's that decodes each time."""
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from genmed.engine.normalise import Scaling
+from genmed.parts.data.cache import open_images
+from genmed.parts.data.images import Preparation
+from genmed.parts.data.loader import BatchLoader, plan_evaluation
+from genmed.parts.data.records import Records
+
+SIZE, BATCH = 224, 32
+Loader = Callable[[np.ndarray], Iterator[torch.Tensor]]
+
+
+class Order:
+    """A sampler whose order can be set."""
+
+    rows: np.ndarray = np.arange(0)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.rows.tolist())
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def make_loaders(records: Records, folder: Path) -> dict[str, Loader]:
+    """By name and number of workers: from the rows of an epoch to its batches."""
+    paths = [str(folder / "png" / name) for name in records.ids]
+    entry = open_images(
+        records, Preparation(SIZE), trust_stamps=True, processes=2, progress=lambda *_: None, report=print
+    )
+    loaders: dict[str, Loader] = {}
+    for workers in (0, 2):
+        ours = BatchLoader(entry.images, records.labels, workers=workers, prefetch=2, persistent=True, pin=False)
+        loaders[f"genmed BatchLoader, {workers}"] = partial(read_ours, ours)
+        loaders[f"genmed BatchLoader, scaled by the step, {workers}"] = partial(read_scaled, ours)
+    for name, dataset in {**make_monai(paths, folder), "torchvision, decodes each time": Decoding(paths)}.items():
+        for workers in (0, 2):
+            order = Order()
+            loader = DataLoader(dataset, BATCH, sampler=order, num_workers=workers, persistent_workers=workers > 0)
+            loaders[f"{name}, {workers}"] = partial(read_theirs, loader, order)
+    return loaders
+
+
+def read_ours(loader: BatchLoader, rows: np.ndarray) -> Iterator[torch.Tensor]:
+    for batch in loader.read(plan_evaluation(rows, BATCH)):
+        yield batch.images.float().div_(255)
+
+
+def read_scaled(loader: BatchLoader, rows: np.ndarray) -> Iterator[torch.Tensor]:
+    for batch in loader.read(plan_evaluation(rows, BATCH)):
+        yield Scaling(0.0, 1.0).apply(batch.images.float())
+
+
+def read_theirs(loader: DataLoader[Any], order: Order, rows: np.ndarray) -> Iterator[torch.Tensor]:
+    order.rows = rows
+    for batch in loader:
+        yield batch["image"]
+
+
+class Decoding:
+    """A map-style dataset as torchvision's tutorials have it."""
+
+    def __init__(self, paths: list[str]) -> None:
+        from torchvision.transforms import v2
+
+        self.paths = paths
+        self.transform = v2.Compose(
+            [v2.Grayscale(), v2.Resize((SIZE, SIZE)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
+        return {"image": self.transform(Image.open(self.paths[row])).as_subclass(torch.Tensor)}
+
+
+def make_monai(paths: list[str], folder: Path) -> dict[str, Any]:
+    """Its two caches, without meta data in the batches, which makes them faster; none without MONAI."""
+    if not importlib.util.find_spec("monai"):
+        print("skipped, for MONAI is not installed (uv run --with monai): PersistentDataset, CacheDataset")
+        return {}
+    from monai.data import CacheDataset, PersistentDataset
+    from monai.transforms import Compose, EnsureChannelFirstd, EnsureTyped, LoadImaged, Resized, ScaleIntensityRanged
+
+    key = "image"
+    transform = Compose(
+        [
+            LoadImaged(key, reverse_indexing=False),
+            EnsureChannelFirstd(key),
+            Resized(key, (SIZE, SIZE), mode="bilinear", anti_aliasing=True),
+            ScaleIntensityRanged(key, 0, 255, 0, 1),
+            EnsureTyped(key, track_meta=False),
+        ]
+    )
+    items = [{key: path} for path in paths]
+    persistent = PersistentDataset(items, transform, cache_dir=folder / "monai")
+    for row in range(len(items)):
+        persistent[row]
+    return {
+        "MONAI PersistentDataset": persistent,
+        "MONAI CacheDataset": CacheDataset(items, transform, progress=False, num_workers=2),
+    }

@@ -146,7 +146,7 @@ def to_input(images: torch.Tensor, learner: Learner, task: Task, draws: Draws | 
     values = images.to(task.device, non_blocking=True).float()
     if draws is not None:
         values = augment(values, draws, task.strength)
-    values = task.scaling.apply(values)
+    values = task.scaling.apply_(values)
     values = values.expand(-1, learner.channels, -1, -1)
     channels_last = task.config.compute.memory_format == "channels_last"
     return values.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)

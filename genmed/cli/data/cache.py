@@ -43,7 +43,8 @@ def _print_cache(state: "CacheState") -> None:
 
     rows = [
         [
-            stored.folder.name,
+            stored.folder.name[:8],
+            stored.what,
             show_size(stored.size),
             f"{datetime.fromtimestamp(stored.used).astimezone():%Y-%m-%d %H:%M}",
             show_truth(used),
@@ -51,7 +52,7 @@ def _print_cache(state: "CacheState") -> None:
         for stored, used in state.entries
     ]
     if rows:
-        print_table(["entry", "size", "last used", "in use"], rows, numbers=["size"])
+        print_table(["entry", "images", "size", "last used", "in use"], rows, numbers=["size"])
     print_pairs(
         [
             ("folder", str(state.folder)),

@@ -4,6 +4,7 @@ A `DataLoader` carries whole batches; its workers copy bytes and hold no randomn
 number cannot change a bit.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -84,17 +85,19 @@ class BatchLoader:
         from genmed.seed import get_generator
 
         self._plan = _Plan()
-        self._loader: DataLoader[Batch] = DataLoader(
-            _ByteBatches(images, targets),  # type: ignore[arg-type]
-            batch_size=None,
-            sampler=self._plan,
-            num_workers=workers,
-            multiprocessing_context=start_method() if workers else None,
-            prefetch_factor=prefetch if workers else None,
-            persistent_workers=persistent and workers > 0,
-            pin_memory=pin,
-            generator=get_generator(0),  # creating an iterator draws a seed: not from the global generator
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores: as was asked
+            self._loader: DataLoader[Batch] = DataLoader(
+                _ByteBatches(images, targets),  # type: ignore[arg-type]
+                batch_size=None,
+                sampler=self._plan,
+                num_workers=workers,
+                multiprocessing_context=start_method() if workers else None,
+                prefetch_factor=prefetch if workers else None,
+                persistent_workers=persistent and workers > 0,
+                pin_memory=pin,
+                generator=get_generator(0),  # creating an iterator draws a seed: not from the global generator
+            )
 
     def read(self, batches: Sequence[Rows]) -> Iterator[Batch]:
         """The batches' bytes, in order."""

@@ -97,4 +97,4 @@ def show_size(size: int) -> str:
 
 def _describe(stored: Stored) -> dict[str, Any]:
     used = datetime.fromtimestamp(stored.used, UTC).isoformat(timespec="seconds")
-    return {"key": stored.folder.name, "bytes": stored.size, "used": used}
+    return {"key": stored.folder.name, "what": stored.what, "bytes": stored.size, "used": used}

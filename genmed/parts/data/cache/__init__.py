@@ -28,7 +28,7 @@ from genmed.parts.data.cache.place import (
     read_limit,
     release,
 )
-from genmed.parts.data.cache.stamps import find_unchanged, read_stamps, take_stamps, write_stamps
+from genmed.parts.data.cache.stamps import Stamps, take_stamps, write_stamps
 from genmed.parts.data.images import Preparation
 from genmed.parts.data.processes import Progress, run_over_rows
 from genmed.parts.data.records import ImageSource, Records
@@ -53,19 +53,16 @@ def open_images(
     """
     folder = make_folders()
     workshop = _Workshop(folder, records, preparation, processes, progress, report)
-    with alone(folder, workshop.name, report):
-        stamps = read_stamps(folder, records.root, report)
-        current = take_stamps(records) if records.root else []
-        files = None
-        if stamps or records.root is None:  # else this folder was never seen: digesting is part of decoding
-            known = find_unchanged(records, current, stamps) if trust_stamps and stamps else {}
-            files = workshop.digest_files(known)
-        found = workshop.open(files) if files else None
-        if found is None:
-            found = workshop.decode()
-            for removed in keep_within(folder, read_limit(folder)):
-                report(f"The image cache was full: removed {removed.folder.name}, {removed.size / 2**20:.0f} MiB")
-        write_stamps(folder, records, current, found.images.digests.file, stamps)
+    found, stamps = workshop.find(trust_stamps)
+    if found is None:
+        with alone(folder, workshop.name, report) as waited:
+            if waited:  # then they may be there by now
+                found, stamps = workshop.find(trust_stamps)
+            if found is None:
+                found = workshop.decode()
+        for removed in keep_within(folder, read_limit(folder)):
+            report(f"The image cache was full: removed {removed.folder.name}, {removed.size / 2**20:.0f} MiB")
+    write_stamps(folder, records, stamps, found.images.digests.file)
     return found
 
 
@@ -90,9 +87,23 @@ class _Workshop:
     def shape(self) -> tuple[int, int, int, int]:
         return len(self.records), *self.preparation.shape
 
+    def describe(self) -> str:
+        """For people who look into the cache."""
+        colour = "RGB" if self.preparation.channels == 3 else "grey"
+        where = f" of {self.records.root}" if self.records.root else ""
+        return f"{len(self.records):,} images, {self.preparation.size} px, {colour}{where}"
+
     def place(self, files: Sequence[str]) -> Path:
         described = [self.preparation.describe(), list(self.records.images.decoders()), list(files)]
         return self.folder / "images" / digest_json(described).removeprefix("sha256:")[:32]
+
+    def find(self, trust_stamps: bool) -> tuple[Entry | None, Stamps]:
+        """The entry of the images as they are now, if there is one; and the stamps of their files, with what was known
+        of the folder before."""
+        stamps = take_stamps(self.folder, self.records, self.report)
+        if not stamps.before and self.records.root is not None:
+            return None, stamps  # this folder was never seen: digesting is part of decoding
+        return self.open(self.digest_files(stamps.find_unchanged() if trust_stamps else {})), stamps
 
     def digest_files(self, known: dict[int, str]) -> list[str]:
         """By row; '' for a file that cannot be read."""
@@ -127,7 +138,7 @@ class _Workshop:
             found = self._fill(building)
             with open(building / PIXELS, "rb") as file:
                 os.fsync(file.fileno())
-            (building / IN_USE).touch()
+            (building / IN_USE).write_text(f"{self.describe()}\n", encoding="utf-8", errors="replace")
             place = self.place(found.images.digests.file)
             there = self.open(found.images.digests.file)
             if there is None:

@@ -33,6 +33,8 @@ class Stored:
     """Bytes."""
     used: float
     """When it was last opened, in seconds since 1970."""
+    what: str
+    """Of which images it was made."""
 
 
 def cache_folder() -> Path:
@@ -53,20 +55,22 @@ def make_folders() -> Path:
 
 
 @contextmanager
-def alone(folder: Path, name: str, report: Callable[[str], None]) -> Iterator[None]:
-    """One process at a time for one set of images: another waits, and then finds it decoded.
+def alone(folder: Path, name: str, report: Callable[[str], None]) -> Iterator[bool]:
+    """One process at a time for one set of images; yields whether another was at work on them, which is over by now.
 
     Where the file system knows no locks, both decode, and the first one's stays.
     """
     with storage_errors(folder), open(folder / "locks" / name, "wb") as file:
+        waited = False
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             report("Another process is decoding these images; waiting for it")
             fcntl.lockf(file, fcntl.LOCK_EX)
+            waited = True
         except OSError:
             pass
-        yield
+        yield waited
 
 
 def hold(entry: Path) -> bool:
@@ -101,8 +105,14 @@ def list_stored(folder: Path) -> list[Stored]:
             continue
         with suppress(OSError):  # another process may be removing it
             size = sum(file.stat().st_size for file in path.iterdir())
-            found.append(Stored(path, size, (path / IN_USE).stat().st_mtime))
+            found.append(Stored(path, size, (path / IN_USE).stat().st_mtime, _read_note(path)))
     return sorted(found, key=lambda stored: (stored.used, stored.folder.name))
+
+
+def _read_note(entry: Path) -> str:
+    """What stands in `in-use`. To open and close it would end this process's own lock."""
+    content = os.pread(_held[entry].fileno(), 500, 0) if entry in _held else (entry / IN_USE).read_bytes()[:500]
+    return " ".join(content.decode(errors="replace").split())
 
 
 def is_in_use(entry: Path) -> bool:

@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader
 
 from genmed.engine.normalise import Scaling
 from genmed.parts.data.cache import open_images
+from genmed.parts.data.device import Loader as ImageLoader
+from genmed.parts.data.device import ResidentLoader
 from genmed.parts.data.images import Preparation
 from genmed.parts.data.loader import BatchLoader, plan_evaluation
 from genmed.parts.data.records import Records
@@ -40,10 +42,13 @@ def make_loaders(records: Records, folder: Path) -> dict[str, Loader]:
         records, Preparation(SIZE), trust_stamps=True, processes=2, progress=lambda *_: None, report=print
     )
     loaders: dict[str, Loader] = {}
+    resident = ResidentLoader(entry.images, records.labels, "cpu")
+    loaders["genmed, images=resident"] = partial(read_ours, resident)
+    loaders["genmed, images=resident, scaled"] = partial(read_scaled, resident)
     for workers in (0, 2):
         ours = BatchLoader(entry.images, records.labels, workers=workers, prefetch=2, persistent=True, pin=False)
-        loaders[f"genmed BatchLoader, {workers}"] = partial(read_ours, ours)
-        loaders[f"genmed BatchLoader, scaled by the step, {workers}"] = partial(read_scaled, ours)
+        loaders[f"genmed, {workers}"] = partial(read_ours, ours)
+        loaders[f"genmed, scaled, {workers}"] = partial(read_scaled, ours)
     for name, dataset in {**make_monai(paths, folder), "torchvision, decodes each time": Decoding(paths)}.items():
         for workers in (0, 2):
             order = Order()
@@ -52,14 +57,14 @@ def make_loaders(records: Records, folder: Path) -> dict[str, Loader]:
     return loaders
 
 
-def read_ours(loader: BatchLoader, rows: np.ndarray) -> Iterator[torch.Tensor]:
+def read_ours(loader: ImageLoader, rows: np.ndarray) -> Iterator[torch.Tensor]:
     for batch in loader.read(plan_evaluation(rows, BATCH)):
         yield batch.images.float().div_(255)
 
 
-def read_scaled(loader: BatchLoader, rows: np.ndarray) -> Iterator[torch.Tensor]:
+def read_scaled(loader: ImageLoader, rows: np.ndarray) -> Iterator[torch.Tensor]:
     for batch in loader.read(plan_evaluation(rows, BATCH)):
-        yield Scaling(0.0, 1.0).apply(batch.images.float())
+        yield Scaling(0.0, 1.0).apply_(batch.images.float())
 
 
 def read_theirs(loader: DataLoader[Any], order: Order, rows: np.ndarray) -> Iterator[torch.Tensor]:

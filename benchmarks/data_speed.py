@@ -11,6 +11,7 @@ import argparse
 import gzip
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,12 +26,11 @@ from data_loaders import BATCH, SIZE, make_loaders
 from PIL import Image
 
 from genmed.parts.data.cache import open_images
-from genmed.parts.data.datasets import find_dataset
 from genmed.parts.data.images import ImageFiles, Preparation
-from genmed.parts.data.labelling import apply_choices
 from genmed.parts.data.records import Pixels, Records
 from genmed.parts.data.split import split_records
 from genmed.records.config import Config
+from genmed.workflows.assemble import read_records
 
 FILE_SIZE = 1024
 TABLES = {
@@ -40,7 +40,13 @@ TABLES = {
 PARTS = ("tables", "cold", "warm")
 
 
+KEPT = {"MALLOC_TRIM_THRESHOLD_": str(2**31), "MALLOC_MMAP_THRESHOLD_": str(2**31)}
+"""For glibc: else it may give a batch's memory back to the system each time, by chance for one loader or another."""
+
+
 def main() -> None:
+    if not KEPT.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **KEPT})
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all unless named")
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[1] / "../shared/data")
@@ -78,7 +84,7 @@ def measure_tables(metadata: Path, folder: Path, repeats: int) -> None:
         seconds = []
         for _ in range(repeats):
             start = time.perf_counter()
-            records = apply_choices(find_dataset(name).load_records(root, config), config.labels)
+            records = read_records(config)
             read = time.perf_counter()
             split_records(records, config.data)
             seconds.append((read - start, time.perf_counter() - read, time.perf_counter() - start))
@@ -176,8 +182,12 @@ def measure_warm(records: Records, folder: Path, repeats: int) -> None:
         f"Warm: float32 batches of {BATCH} x 1 x {SIZE} x {SIZE} between 0 and 1, in random order, in the main process."
     )
     print("All caches full and in the page cache; workers persistent and started before; collating and conversion to")
-    print("float32 are included (scaled: as the training step does it, by two more copies); equal pixels were asserted")
-    print("(MONAI's Resize, another filter: within 3% on average).")
+    print("float32 are included (scaled: mean and std as the training step does it); the allocator keeps freed memory.")
+    print(
+        "CacheDataset holds all images as float32 in memory, images=resident as bytes, a quarter of that; the others read"
+    )
+    print("them from a file in the page cache;")
+    print("equal pixels were asserted (MONAI's Resize, another filter: within 3% on average).")
     loaders = make_loaders(records, folder)
     reference = torch.stack([torch.from_numpy(shrink(records.root / name).copy()) for name in records.ids])[:, None]
     for name, make in loaders.items():
@@ -196,7 +206,7 @@ def measure_warm(records: Records, folder: Path, repeats: int) -> None:
             start = time.perf_counter()
             count = sum(len(batch) for batch in make(rows))
             rates[name].append(count / (time.perf_counter() - start))
-    own, decoding = "genmed BatchLoader, 0", "torchvision, decodes each time, 2"
+    own, decoding = "genmed, 0", "torchvision, decodes each time, 2"
     rows = []
     for name, measured in rates.items():
         ratios = [

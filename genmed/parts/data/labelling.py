@@ -31,7 +31,10 @@ def mark_named(
                 raise DataError(f"{table.at(row)}: unknown class {name!r}", suggest(name, [*classes, *nothing]))
         return marks
 
-    return _expand(cells, len(classes), parse)
+    first = dict(zip(reversed(cells), range(len(cells) - 1, -1, -1), strict=True))
+    numbers = {cell: number for number, cell in enumerate(dict.fromkeys(cells))}  # each text is parsed once
+    parsed = np.array([parse(cell, first[cell]) for cell in numbers], dtype=np.int8).reshape(-1, len(classes))
+    return parsed[np.fromiter(map(numbers.__getitem__, cells), dtype=np.int64, count=len(cells))]
 
 
 def mark_cells(
@@ -41,27 +44,18 @@ def mark_cells(
 
     Raises DataError with the line of a text that means nothing.
     """
-    marked = []
-    for name, cells in columns.items():
+    marked = np.empty((len(table), len(columns)), dtype=np.int8)
+    for at, (name, cells) in enumerate(columns.items()):
         means = meaning(name)
-
-        def parse(cell: str, row: int, name: str = name, means: Mapping[str, int] = means) -> list[int]:
-            if cell not in means:
-                raise DataError(
-                    f"{table.at(row)}: {name} is {cell!r}, which is no label", f"known: {', '.join(map(repr, means))}"
-                )
-            return [means[cell]]
-
-        marked.append(_expand(cells, 1, parse))
-    return np.concatenate(marked, axis=1)
-
-
-def _expand(cells: Sequence[str], width: int, parse: Callable[[str, int], list[int]]) -> Labels:
-    """(len(cells), width). Parses each text once, however often it stands there."""
-    first = dict(zip(reversed(cells), range(len(cells) - 1, -1, -1), strict=True))
-    numbers = {cell: number for number, cell in enumerate(dict.fromkeys(cells))}
-    parsed = np.array([parse(cell, first[cell]) for cell in numbers], dtype=np.int8).reshape(-1, width)
-    return parsed[np.fromiter(map(numbers.__getitem__, cells), dtype=np.int64, count=len(cells))]
+        code = {text: label & 0xFF for text, label in means.items()}
+        try:
+            marked[:, at] = np.frombuffer(bytes(map(code.__getitem__, cells)), dtype=np.int8)
+        except KeyError:
+            row = next(row for row, cell in enumerate(cells) if cell not in means)
+            raise DataError(
+                f"{table.at(row)}: {name} is {cells[row]!r}, which is no label", f"known: {', '.join(map(repr, means))}"
+            ) from None
+    return marked
 
 
 def meaning_of_cells(config: LabelsConfig, name: str) -> dict[str, int]:
@@ -108,6 +102,8 @@ def _as_task(records: Records, task: TaskKind) -> Records:
     one_each = {"multi-class", "ordinal"}
     if {records.task, task} <= one_each or (task == "binary" and len(records.classes) == 1):
         return replace(records, task=task)
+    if task == "binary" and records.task == "multi-class" and len(records.classes) == 2:  # the second is what is scored
+        return replace(records, task=task, classes=records.classes[1:], labels=records.labels[:, 1:])
     known = (records.labels != UNKNOWN).any(1)
     if task in one_each and records.task == "multi-label" and ((records.labels == 1).sum(1) == known).all():
         return replace(records, task=task)

@@ -1,7 +1,7 @@
 """Batches of bytes: which images a step sees, and how their bytes get to the device.
 
-A `DataLoader` carries whole batches; its workers copy bytes and hold no randomness and no float arithmetic, so their
-number cannot change a bit.
+Whole batches are read, by this process or by the workers of a `DataLoader`; these copy bytes and hold no randomness and
+no float arithmetic, so their number cannot change a bit.
 """
 
 import warnings
@@ -18,6 +18,7 @@ from genmed.parts.data.records import Labels
 
 if TYPE_CHECKING:
     import torch
+    from torch.utils.data import DataLoader
 
 Rows = npt.NDArray[np.int64]
 
@@ -75,31 +76,40 @@ class _Plan:
 
 
 class BatchLoader:
-    """Reads planned batches, by worker processes that stay for the whole training if there are any."""
+    """Reads planned batches: in this process, or by workers that stay for the whole training."""
 
     def __init__(
         self, images: ImageBytes, targets: Labels, *, workers: int, prefetch: int, persistent: bool, pin: bool
     ) -> None:
+        self._batches, self._pin = _ByteBatches(images, targets), pin
+        self._plan = _Plan()
+        self._workers = self._start(workers, prefetch, persistent) if workers else None
+
+    def read(self, batches: Sequence[Rows]) -> Iterator[Batch]:
+        """The batches' bytes, in order; in pinned memory if that was asked for."""
+        if self._workers is None:  # a DataLoader without workers would take as long as reading the bytes does
+            for rows in batches:
+                batch = self._batches[rows]
+                yield Batch(*(tensor.pin_memory() for tensor in batch)) if self._pin else batch
+            return
+        self._plan.batches = batches
+        yield from self._workers
+
+    def _start(self, workers: int, prefetch: int, persistent: bool) -> "DataLoader[Batch]":
         from torch.utils.data import DataLoader
 
         from genmed.seed import get_generator
 
-        self._plan = _Plan()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores: as was asked
-            self._loader: DataLoader[Batch] = DataLoader(
-                _ByteBatches(images, targets),  # type: ignore[arg-type]
+            return DataLoader(
+                self._batches,  # type: ignore[arg-type]
                 batch_size=None,
                 sampler=self._plan,
                 num_workers=workers,
-                multiprocessing_context=start_method() if workers else None,
-                prefetch_factor=prefetch if workers else None,
-                persistent_workers=persistent and workers > 0,
-                pin_memory=pin,
+                multiprocessing_context=start_method(),
+                prefetch_factor=prefetch,
+                persistent_workers=persistent,
+                pin_memory=self._pin,
                 generator=get_generator(0),  # creating an iterator draws a seed: not from the global generator
             )
-
-    def read(self, batches: Sequence[Rows]) -> Iterator[Batch]:
-        """The batches' bytes, in order."""
-        self._plan.batches = batches
-        yield from self._loader

@@ -17,6 +17,8 @@ SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """What no name of an image, a patient or a class may hold: it would break the lines of messages and of other tables."""
 
+SPACE = re.compile(r"\s")
+
 
 @dataclass(frozen=True)
 class Table:
@@ -73,14 +75,18 @@ def read_table(
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}", hint) from None
     step = len(places) + 1
-    columns = {name: list(map(str.strip, cells[place::step])) for place, name in enumerate(wanted)}
-    table = Table(path, columns, lines)
-    for name, cells in columns.items():
-        if CONTROL.search("".join((name, *cells))):
-            check_plain(name, f"{path}, line 1")
-            for cell, line in zip(cells, lines, strict=True):
-                check_plain(cell, f"{path}, line {line}")
-    return table
+    columns = {name: _clean(name, cells[place::step], path, lines) for place, name in enumerate(wanted)}
+    return Table(path, columns, lines)
+
+
+def _clean(name: str, cells: list[str], path: Path, lines: Sequence[int]) -> list[str]:
+    """A column's cells without spaces around them. Raises DataError where one is no plain text."""
+    whole = "".join((name, *cells))
+    if CONTROL.search(whole):
+        check_plain(name, f"{path}, line 1")
+        for cell, line in zip(cells, lines, strict=True):
+            check_plain(cell.strip(), f"{path}, line {line}")
+    return list(map(str.strip, cells)) if SPACE.search(whole) else cells
 
 
 def read_header(path: Path, needed: Sequence[str], owner: str) -> None:

@@ -1,6 +1,7 @@
 """CheXpert in its official layout, of any of its three releases: full size, small, batches."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from genmed.ground.errors import DataError
 from genmed.parts.data.images import ImageFiles
 from genmed.parts.data.labelling import mark_cells, meaning_of_cells
 from genmed.parts.data.layout import find_file, match_files, wrong_layout
-from genmed.parts.data.records import DatasetFacts, Records
+from genmed.parts.data.records import DatasetFacts, Labels, Records
 from genmed.parts.data.tables import Table, check_path, read_header, read_table, refuse_repeated
 from genmed.records.config import Config
 
@@ -33,33 +34,40 @@ TITLE = "CheXpert"
 TABLES = {"train_val": "train.csv", "test": "valid.csv"}
 """The labels of the authors' own test set are not in the release, so papers report on valid.csv; it is our test."""
 NEEDS = "train.csv, train/, and if you have them valid.csv and valid/ (or the folder above, with CheXpert-v1.0*/)"
-PLACE = re.compile(r"(?:.*/)?((?:train|valid)/(patient\d+)/(study\d+)/[^/]+)")
+PLACE = re.compile(r"(?:.*?/)?((?:train|valid)/((patient\d+)/study\d+)/[^/]+)")
+Place = tuple[str, str, str]
+"""Of an image: its path from the side on, train/patient00001/study1/view1_frontal.jpg; the study; the patient."""
 
 
 def load_records(root: Path, config: Config) -> Records:
     """Reads both tables; patient and study are in the path. Raises DataError."""
     top = _find_top(root)
-    parts = [_read(top, side, name, config) for side, name in TABLES.items() if (top / name).is_file()]
-    names = [name for part in parts for name in part[0]]
-    if len(parts) > 1 and (twice := sorted(set(parts[0][0]) & set(parts[1][0]))):
-        raise DataError(f"{twice[0]} is in both train.csv and valid.csv of {top}", "it must be CheXpert's own tables")
+    sides = [side for side, name in TABLES.items() if (top / name).is_file()]
+    parts = [_read(top / TABLES[side], config) for side in sides]
+    places = [place for part, _ in parts for place in part]
+    names = [name for name, _, _ in places]
+    if len(parts) > 1 and len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise DataError(f"{twice} is in both train.csv and valid.csv of {top}", "it must be CheXpert's own tables")
     order = sorted(range(len(names)), key=names.__getitem__)
-    kept, notes = match_files(top, [names[row] for row in order], top / TABLES["train_val"], config.data.on_mismatch)
+    ordered = [names[row] for row in order]
+    kept, notes = match_files(top, ordered, top / TABLES["train_val"], config.data.on_mismatch)
     rows = [order[row] for row in kept]
-    labels = np.concatenate([part[1] for part in parts])
-    sides = [side for part, side in zip(parts, TABLES, strict=False) for _ in part[0]]
-    places = [names[row].split("/") for row in rows]
+    ids, studies, patients = zip(*(places[row] for row in rows), strict=True)
+    official = [side for side, (part, _) in zip(sides, parts, strict=True) for _ in part]
+    if len(parts) == 1:
+        notes.append("Without valid.csv: the test is of our own split of train.csv")
     return Records(
-        ids=tuple(names[row] for row in rows),
+        ids=ids,
         classes=CLASSES,
-        labels=labels[rows],
-        images=ImageFiles(top, tuple(names[row] for row in rows)),
-        patients=tuple(place[1] for place in places),
+        labels=np.concatenate([labels for _, labels in parts])[rows],
+        images=ImageFiles(top, ids),
+        patients=patients,
         sites=("Stanford",) * len(rows),
-        studies=tuple(f"{place[1]}/{place[2]}" for place in places),
+        studies=studies,
         root=top,
-        official=tuple(sides[row] for row in rows) if len(parts) > 1 else (),
-        notes=(*notes, *(() if len(parts) > 1 else ("Without valid.csv: the test is of our own split of train.csv",))),
+        official=tuple(official[row] for row in rows) if len(parts) > 1 else (),
+        notes=tuple(notes),
     )
 
 
@@ -84,25 +92,26 @@ def _find_top(root: Path) -> Path:
     return root
 
 
-def _read(top: Path, side: str, name: str, config: Config) -> tuple[list[str], np.ndarray]:
-    """The images of a table, by their path from `top`, and their labels."""
-    table = read_table(top / name, ("Path", *CLASSES), owner=TITLE, keep=())
+def _read(path: Path, config: Config) -> tuple[list[Place], Labels]:
+    """Where the images of a table lie, and their labels."""
+    table = read_table(path, ("Path", *CLASSES), owner=TITLE, keep=())
     if not len(table):
         raise DataError(f"{table.path} has no rows", "it must be CheXpert's own table")
-    names = [_find_place(table, row, path) for row, path in enumerate(table.columns["Path"])]
-    refuse_repeated(table, names)
+    places = [_find_place(table, row, path) for row, path in enumerate(table.columns["Path"])]
+    refuse_repeated(table, [name for name, _, _ in places])
     marks = {label: table.columns[label] for label in CLASSES}
-    return names, mark_cells(table, marks, lambda label: meaning_of_cells(config.labels, label))
+    return places, mark_cells(table, marks, lambda label: meaning_of_cells(config.labels, label))
 
 
-def _find_place(table: Table, row: int, path: str) -> str:
-    """`train/patient00001/study1/view1_frontal.jpg` of a path that begins with the release's name."""
+def _find_place(table: Table, row: int, path: str) -> Place:
     found = PLACE.fullmatch(path)
     if found is None:
         raise DataError(
             f"{table.at(row)}: no patient and study in the path {path!r}", "it must be CheXpert's own table"
         )
-    return check_path(found[1], table.at(row)) if ".." in path else found[1]
+    if ".." in path:
+        check_path(found[1], table.at(row))
+    return found[1], found[2], found[3]
 
 
 FACTS = DatasetFacts(

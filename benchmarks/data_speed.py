@@ -183,11 +183,9 @@ def measure_warm(records: Records, folder: Path, repeats: int) -> None:
     )
     print("All caches full and in the page cache; workers persistent and started before; collating and conversion to")
     print("float32 are included (scaled: mean and std as the training step does it); the allocator keeps freed memory.")
-    print(
-        "CacheDataset holds all images as float32 in memory, images=resident as bytes, a quarter of that; the others read"
-    )
-    print("them from a file in the page cache;")
-    print("equal pixels were asserted (MONAI's Resize, another filter: within 3% on average).")
+    print("CacheDataset holds all images as float32 in memory, images=resident as bytes, a quarter of that; the others")
+    print("read them from a file in the page cache.")
+    print("Equal pixels were asserted (MONAI's Resize, another filter: within 3% on average).")
     loaders = make_loaders(records, folder)
     reference = torch.stack([torch.from_numpy(shrink(records.root / name).copy()) for name in records.ids])[:, None]
     for name, make in loaders.items():

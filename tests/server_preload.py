@@ -12,6 +12,10 @@ import genmed.cli.app
 import genmed.engine.dry_step
 import genmed.workflows.bundle
 import genmed.workflows.extend
+import genmed.workflows.inspection.check
+import genmed.workflows.inspection.contact_sheet
+import genmed.workflows.inspection.image_cache
+import genmed.workflows.inspection.listing
 import genmed.workflows.resume
 import genmed.workflows.train
 import genmed.workflows.verify  # noqa: F401

@@ -14,7 +14,7 @@ from tests.harness import TINY_MODEL, Genmed
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "REPRODUCIBILITY.md"
-GUIDES = (GUIDE, ROOT / "docs" / "VERIFICATION.md")
+GUIDES = (GUIDE, ROOT / "docs" / "VERIFICATION.md", ROOT / "docs" / "DATA.md")
 HEADINGS = [
     "Quick start",
     "Seed system",
@@ -81,7 +81,10 @@ def test_python_of_the_guide_runs(tmp_path: Path) -> None:
 def test_readme_names_only_options_that_exist(genmed: Genmed) -> None:
     text = "".join(path.read_text() for path in (ROOT / "README.md", *GUIDES))
     commands = ("train", "resume", "verify", "compare", "export", "list", "show", "env")
-    known = "".join(genmed(command, "--help", COLUMNS="200", TERM="dumb").out for command in commands)
+    of_data = ("data list", "data check", "data show", "data cache")
+    known = "".join(
+        genmed(*command.split(), "--help", COLUMNS="200", TERM="dumb").out for command in (*commands, *of_data)
+    )
     used = {option for line in re.findall(r"genmed [a-z]+ [^`\n]*", text) for option in re.findall(r"--[a-z-]+", line)}
     assert used
     assert {option for option in used if option not in known} == set()

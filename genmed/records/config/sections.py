@@ -200,9 +200,9 @@ class Augmentation(Section):
     """Largest change of contrast either way: 0.1 is 0.9 to 1.1."""
     brightness: Bits[Fraction | None] = None
     """Largest change of brightness either way, as a share of the full range."""
-    crop: Bits[Annotated[float, Field(ge=0.01, le=1)] | None] = None
+    crop: Later[Annotated[float, Field(ge=0.01, le=1)] | None] = None
     """Smallest share of the area that a random patch has; it is enlarged to the whole. 1: no patches."""
-    aspect: Bits[Annotated[float, Field(ge=1, le=10)] | None] = None
+    aspect: Later[Annotated[float, Field(ge=1, le=10)] | None] = None
     """Largest ratio of a patch's width to its height, and of its height to its width."""
 
 

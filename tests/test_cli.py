@@ -14,12 +14,13 @@ import sys
 import termios
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import genmed.seed
 from tests.harness import TINY_MODEL, Genmed, Result, _run_command, edit_document, forge_trace, own_environment
@@ -476,21 +477,17 @@ def test_signal_before_a_training_began_leaves_nothing(
     genmed: Genmed, nih: Path, tiny: Arguments, tmp_path: Path, number: signal.Signals
 ) -> None:
     root = Path(shutil.copytree(nih, tmp_path / "copy"))
-    pipe = sorted((root / "images").iterdir())[-1]
-    pipe.unlink()
-    os.mkfifo(pipe)  # the decoder waits here until somebody writes
+    random = np.random.Generator(np.random.Philox(1))
+    for path in sorted((root / "images").iterdir())[::4]:  # so that decoding takes some seconds
+        Image.fromarray(random.integers(0, 256, (2400, 2400), dtype=np.uint8)).save(path)
     command = genmed.start(*[part for part in tiny("--data-root", root) if part != "--json"])
     end = time.monotonic() + 60
-    while True:
-        with suppress(OSError):
-            writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-            break
+    while not list(genmed.cache.glob("images/.tmp-*/pixels.u8")):
         assert time.monotonic() < end
         time.sleep(0.005)
     before = sorted(genmed.cache.glob("images/*/*"))
     command.send(number)
     result = command.wait()
-    os.close(writer)
     assert (result.code, result.out) == (130, "")
     assert len(result.err.splitlines()) == 1
     assert result.err.startswith("interrupted")

@@ -25,7 +25,7 @@ class Task:
     targets: Labels
     """(N, outputs), for the loss; see `make_targets`."""
     studies: tuple[str, ...]
-    """Of each image, where images of one study are scored together; else empty."""
+    """Of each image, where images of one study are scored together; else empty, as where classes exclude each other."""
     images: ImageBytes
     rows: dict[str, Rows]
     """Rows of each side of the split, ascending."""

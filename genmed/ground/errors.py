@@ -25,6 +25,10 @@ class GenmedError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        """So that it travels between processes with its hint."""
+        return type(self), (self.message, self.hint)
+
     def say(self) -> str:
         """Both, in one line."""
         return f"{self.message} ({self.hint})" if self.hint else self.message

@@ -1,6 +1,7 @@
 """Code that the user brings, named `file.py:name`: part of the run's code, digested and copied with it."""
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,11 @@ def load_from_user_file(name: str, what: str) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses, pickle and inspect look for it
     try:
         spec.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[spec.name]
         raise ConfigError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     if not hasattr(module, attribute):
         raise ConfigError(f"{path} has no {FORMS[what].rpartition(':')[2]} {attribute}", f"give {FORMS[what]}")

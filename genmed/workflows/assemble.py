@@ -124,6 +124,9 @@ def read_records(config: Config) -> Records:
         records = replace(records, colour=config.data.colour)
     if config.data.patient_pattern and not records.patients:
         records = replace(records, patients=find_patients(records.ids, config.data.patient_pattern))
+    if records.patients and records.studies:  # patients number their studies each by itself
+        pairs = zip(records.patients, records.studies, strict=True)
+        records = replace(records, studies=tuple(f"{patient}/{study}" for patient, study in pairs))
     return apply_choices(records, config.labels)
 
 
@@ -185,7 +188,7 @@ def assemble(config: Config, reporter: Reporter, *, trust_stamps: bool = True) -
         kind=records.task,
         labels=records.labels,
         targets=targets,
-        studies=records.studies,
+        studies=records.studies if records.task in ("multi-label", "binary") else (),
         images=data.images,
         rows=rows,
         scaling=choose_scaling(config.normalisation, data.images, rows["train"]),

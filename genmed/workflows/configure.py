@@ -59,7 +59,8 @@ def check(config: Config) -> None:
         )
     check_model(config.model.name, config.data.image_size)
     weights, classes = config.loss.positive_weights, config.labels.classes or dataset.classes
-    if isinstance(weights, tuple) and classes and dataset.task != "ordinal" and len(weights) != len(classes):
+    as_told = config.labels.task == "auto" and dataset.task != "ordinal"
+    if isinstance(weights, tuple) and classes and as_told and len(weights) != len(classes):
         raise ConfigError(
             f"loss.positive_weights has {len(weights)} numbers, {dataset.name} has {len(classes)} classes"
         )
@@ -86,6 +87,9 @@ def _with_absolute_paths(config: Config) -> Config:
     paths = {}
     if config.data.root:
         paths["data.root"] = str(Path(config.data.root).absolute())
+    table = Path(config.manifest.file)
+    if not (Path(config.data.root) / table).is_file() and table.is_file():
+        paths["manifest.file"] = str(table.absolute())
     paths["model.name"] = with_absolute_path(config.model.name)
     paths["data.dataset"] = with_absolute_path(config.data.dataset)
     if config.model.weights not in ("random", "torchvision"):

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from genmed.parts.data.datasets import find_dataset
 from genmed.parts.data.datasets.chexpert import CLASSES as CHEXPERT
 from genmed.parts.data.datasets.medmnist import FLAGS
 from genmed.parts.data.datasets.vinbigdata import CLASSES as VINBIGDATA
 from genmed.parts.data.records import Records
 from genmed.records.config import Config
+from genmed.workflows.assemble import read_records
 from tests.datasets.making_dicom import make_dicom
 from tests.make_nih import make_nih
 
@@ -206,4 +206,4 @@ def configure(dataset: str, root: Path, **choices: Any) -> Config:
 
 def load(dataset: str, root: Path, **choices: Any) -> Records:
     """As the dataset's own reader gives them. Raises DataError, ConfigError."""
-    return find_dataset(dataset).load_records(root, configure(dataset, root, **choices))
+    return read_records(configure(dataset, root, **choices))

@@ -75,3 +75,16 @@ def test_noise_in_a_backward_pass_on_cuda_is_put_to_its_module(genmed: Genmed, t
     report = genmed("verify", "latest", "--json").json
     assert (report["verdict"], report["first_divergence"]["module"]) == ("diverged", "2")
     assert (report["localisation"]["phase"], report["localisation"]["kind"]) == ("backward", "Noise")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_in_the_gpu_s_memory_or_streamed_ahead_of_the_step_give_equal_bits(
+    genmed: Genmed, tiny: Arguments, workers: int
+) -> None:
+    digests = set()
+    for images in ("resident", "streamed"):
+        given = ("--set", f"compute.images={images}", "--num-workers", workers)
+        result = genmed(*tiny("--device", "cuda", "--epochs", 2, *given))
+        assert result.code == 0, result.err
+        digests.add(result.json["trace_digest"])
+    assert len(digests) == 1

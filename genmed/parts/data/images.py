@@ -1,6 +1,7 @@
 """Image files to bytes: decoded, made 8 bits deep, grey or RGB, cropped to the middle square, resized."""
 
 import contextlib
+import errno
 import io
 import logging
 import os
@@ -18,11 +19,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from genmed.ground.errors import DataError
+from genmed.ground.errors import DataError, StorageError
 from genmed.ground.fingerprints import digest_bytes, digest_file
 from genmed.parts.data.records import Pixels, RawImage
 
 MAX_SIDE = 20_000
+FAULTS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""Of the machine: files that may be open, memory."""
 MAX_BYTES = 2**31
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
 """What is read by Pillow; none of them starts another program, as PostScript would."""
@@ -121,7 +124,8 @@ def read_image(path: Path) -> RawImage:
     try:
         _check_file(path)
         content = path.read_bytes()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
+        raise_fault(error, str(path))
         raise DataError(f"cannot read {path}: {_reason(error)}") from None
     if not content:
         raise DataError(f"{path} is empty (0 bytes)")
@@ -171,7 +175,16 @@ def decode(content: bytes, name: str) -> npt.NDArray[Any]:
     except UnidentifiedImageError:
         raise DataError(f"{name} is not an image that Pillow can read") from None
     except Exception as error:  # a decoder at odds with its bytes fails in any way
+        raise_fault(error, name)
         raise DataError(f"{name} is damaged: {_reason(error)}") from None
+
+
+def raise_fault(error: Exception, name: str) -> None:
+    """Raises StorageError where it is not the file that is at fault but the machine: no image is left out for that."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in FAULTS:
+        raise StorageError(
+            f"cannot read {name} here: {_reason(error)}", "this machine ran out of it; try again"
+        ) from None
 
 
 @contextlib.contextmanager

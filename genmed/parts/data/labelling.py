@@ -78,6 +78,11 @@ def one_of(numbers: Sequence[int] | np.ndarray, count: int) -> Labels:
 def apply_choices(records: Records, config: LabelsConfig) -> Records:
     """The records with the task and the classes that the config chooses. Raises ConfigError."""
     _check_names(config, records)
+    if config.task == "ordinal" and records.task == "multi-class" and not config.classes:
+        raise ConfigError(
+            f"labels.task is ordinal, but nobody says in which order {', '.join(records.classes[:4])} stand",
+            "name all classes from the lowest to the highest, --set labels.classes=[...]",
+        )
     if config.classes:
         chosen = [records.classes.index(name) for name in config.classes]
         records = replace(records, classes=config.classes, labels=records.labels[:, chosen])
@@ -92,8 +97,13 @@ def _check_names(config: LabelsConfig, records: Records) -> None:
         for name in names:
             if name not in records.classes:
                 raise ConfigError(f"{key} names {name!r}, which is no class", suggest(name, records.classes))
-    if config.classes and records.task not in ("multi-label", "binary"):
-        raise ConfigError(f"labels.classes is for multi-label data; these are {records.task}", "leave it out")
+    exclusive = records.task not in ("multi-label", "binary")
+    if config.classes and exclusive and set(config.classes) != set(records.classes):
+        missing = next(name for name in records.classes if name not in config.classes)
+        raise ConfigError(
+            f"labels.classes leaves out {missing!r}, and each image of {records.task} data is of one class",
+            "name all classes, in the order that you mean",
+        )
     if len(set(config.classes)) < len(config.classes):
         raise ConfigError(f"labels.classes names a class twice: {', '.join(config.classes)}")
 

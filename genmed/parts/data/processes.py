@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from genmed.ground.errors import GenmedError
+
 Progress = Callable[[str, int, int], None]
 """(what is done, how many so far, how many in all)"""
 
@@ -25,15 +27,19 @@ class _Portions:
     def __len__(self) -> int:
         return math.ceil(len(self.rows) / ROWS_AT_ONCE)
 
-    def __getitem__(self, portion: int) -> list[tuple[int, Any]]:
+    def __getitem__(self, portion: int) -> list[tuple[int, Any]] | GenmedError:
+        """An error is handed on as it is: torch would raise it again with the worker's traceback for a message."""
         rows = self.rows[portion * ROWS_AT_ONCE : (portion + 1) * ROWS_AT_ONCE]
-        return [(row, self.function(row)) for row in rows]
+        try:
+            return [(row, self.function(row)) for row in rows]
+        except GenmedError as error:
+            return error
 
 
 def run_over_rows(
     function: Callable[[int], Any], rows: list[int], processes: int, progress: Progress, what: str
 ) -> Iterator[tuple[int, Any]]:
-    """(row, function(row)) for all rows, in worker processes where that pays."""
+    """(row, function(row)) for all rows, in worker processes where that pays. Raises what the function raises."""
     from torch.utils.data import DataLoader
 
     from genmed.seed import get_generator
@@ -50,6 +56,8 @@ def run_over_rows(
     )
     done = 0
     for portion in loader:
+        if isinstance(portion, GenmedError):
+            raise portion
         yield from portion
         done += len(portion)
         progress(what, done, len(rows))

@@ -83,7 +83,8 @@ class Records:
     sites: tuple[str, ...] = ()
     """Where each image comes from; empty: nobody knows."""
     studies: tuple[str, ...] = ()
-    """Images of one study are scored together, by the highest of their scores; empty: each by itself."""
+    """Images of one study are scored together, by the highest of their scores; empty: each by itself. A study is one
+    patient's, whatever its name."""
     root: Path | None = None
     """Folder that the images lie in; None where they are made."""
     official: tuple[str, ...] = ()
@@ -116,8 +117,8 @@ class Records:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """What stays together in a split: the patient, else the image."""
-        return self.patients or self.ids
+        """What stays together in a split: the patient, else the study, else the image."""
+        return self.patients or self.studies or self.ids
 
     @property
     def channels(self) -> int:

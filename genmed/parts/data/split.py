@@ -44,7 +44,15 @@ def assign_sides(records: Records, config: Data) -> Split:
             "put the lists beside the images, or choose --set data.split=patient",
         )
     side_of = {group: assign_patient(group, config, use_official) for group in set(records.groups)}
-    unit, units = ("patient", "patients") if records.patients else ("image", "images")
+    unit, units = next(
+        names
+        for names, known in (
+            (("patient", "patients"), records.patients),
+            (("study", "studies"), records.studies),
+            (("image", "images"), records.ids),
+        )
+        if known
+    )
     if not use_official:
         sides = tuple(side_of[group] for group in records.groups)
         unknown = "" if records.patients else ", for the data name no patients: one may be on two sides"

@@ -372,15 +372,14 @@ class Config(Section):
 
     def affecting_bits(self) -> dict[str, Any]:
         """Dotted key -> value of each field that affects bits; of files the name, their content is digested as code."""
-        own, defaults = flatten(self), flatten(Config())
-        values = {
+        values, defaults = flatten(self), flatten(Config())
+        for key in ("data.dataset", "manifest.file", "model.name", "model.weights"):
+            values[key] = Path(str(values[key])).name
+        return {
             key: value
-            for key, value in own.items()
+            for key, value in values.items()
             if (mark := _mark(key)).affects_bits and not (mark.later and value == defaults[key])
         }
-        for key in {"data.dataset", "manifest.file", "model.name", "model.weights"} & values.keys():
-            values[key] = Path(str(values[key])).name
-        return values
 
     @property
     def fingerprint(self) -> str:

@@ -46,7 +46,8 @@ def trusted_config(
     values["model.weights"] = _place_weights(config.model.weights, weights)
     trusted = Config.model_validate(unflatten(values))
     check(trusted)
-    assert trusted.fingerprint == config.fingerprint
+    if trusted.fingerprint != config.fingerprint:
+        raise ConfigError("its config holds values that are not accepted of a bundle")
     return trusted
 
 

@@ -6,6 +6,7 @@ the files of a folder.
 """
 
 import errno
+import inspect
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 
 from genmed.ground.errors import DataError
 from genmed.ground.files import allocate, remove_folder, storage_errors, sync_folder, temporary_beside
-from genmed.ground.fingerprints import digest_json, digest_pixels
+from genmed.ground.fingerprints import digest_file, digest_json, digest_pixels
 from genmed.parts.data.cache.entry import PIXELS, Entry, ImageBytes, ImageDigests, open_entry, write_digests
 from genmed.parts.data.cache.place import (
     IN_USE,
@@ -31,11 +32,13 @@ from genmed.parts.data.cache.place import (
 from genmed.parts.data.cache.stamps import Stamps, take_stamps, write_stamps
 from genmed.parts.data.images import Preparation
 from genmed.parts.data.processes import Progress, run_over_rows
-from genmed.parts.data.records import ImageSource, Records
+from genmed.parts.data.records import ChosenImages, ImageSource, Records
 
 __all__ = ["Entry", "ImageBytes", "ImageDigests", "cache_folder", "open_images"]
 
 Report = Callable[[str], None]
+DECODING = Path(__file__).parents[1]
+"""The folder of what decodes."""
 
 
 def open_images(
@@ -94,7 +97,8 @@ class _Workshop:
         return f"{len(self.records):,} images, {self.preparation.size} px, {colour}{where}"
 
     def place(self, files: Sequence[str]) -> Path:
-        described = [self.preparation.describe(), list(self.records.images.decoders()), list(files)]
+        code = digest_decoding_code(self.records.images)
+        described = [self.preparation.describe(), list(self.records.images.decoders()), code, list(files)]
         return self.folder / "images" / digest_json(described).removeprefix("sha256:")[:32]
 
     def find(self, trust_stamps: bool) -> tuple[Entry | None, Stamps]:
@@ -170,6 +174,17 @@ class _Workshop:
             if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:  # then another process was faster
                 raise
         sync_folder(place.parent)
+
+
+def digest_decoding_code(images: ImageSource) -> str:
+    """Of the sources that make pixels of a file's bytes: ours, and the one in which the images' class stands.
+
+    Else bytes that were decoded before a change of the code would pass for what the code gives now.
+    """
+    while isinstance(images, ChosenImages):
+        images = images.source
+    ours = [DECODING / name for name in ("images.py", "npz.py")] + sorted((DECODING / "dicom").glob("*.py"))
+    return digest_json([digest_file(path) for path in (*ours, Path(inspect.getfile(type(images))))])
 
 
 @dataclass(frozen=True)

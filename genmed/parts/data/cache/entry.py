@@ -88,7 +88,7 @@ class ImageBytes:
 
     def choose(self, rows: list[int]) -> "ImageBytes":
         """Some rows of it."""
-        return replace(self, rows=tuple(rows), digests=self.digests.choose(rows))
+        return replace(self, rows=tuple(self._places[rows].tolist()), digests=self.digests.choose(rows))
 
     @cached_property
     def _file(self) -> "_OpenFile":

@@ -34,9 +34,9 @@ TITLE = "CheXpert"
 TABLES = {"train_val": "train.csv", "test": "valid.csv"}
 """The labels of the authors' own test set are not in the release, so papers report on valid.csv; it is our test."""
 NEEDS = "train.csv, train/, and if you have them valid.csv and valid/ (or the folder above, with CheXpert-v1.0*/)"
-PLACE = re.compile(r"(?:.*?/)?((?:train|valid)/((patient\d+)/study\d+)/[^/]+)")
+PLACE = re.compile(r"(?:.*?/)?((?:train|valid)/(patient\d+)/(study\d+)/[^/]+)")
 Place = tuple[str, str, str]
-"""Of an image: its path from the side on, train/patient00001/study1/view1_frontal.jpg; the study; the patient."""
+"""Of an image: its path from the side on, train/patient00001/study1/view1_frontal.jpg; the patient; the study."""
 
 
 def load_records(root: Path, config: Config) -> Records:
@@ -53,7 +53,7 @@ def load_records(root: Path, config: Config) -> Records:
     ordered = [names[row] for row in order]
     kept, notes = match_files(top, ordered, top / TABLES["train_val"], config.data.on_mismatch)
     rows = [order[row] for row in kept]
-    ids, studies, patients = zip(*(places[row] for row in rows), strict=True)
+    ids, patients, studies = zip(*(places[row] for row in rows), strict=True)
     official = [side for side, (part, _) in zip(sides, parts, strict=True) for _ in part]
     if len(parts) == 1:
         notes.append("Without valid.csv: the test is of our own split of train.csv")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from genmed.ground.errors import ConfigError, DataError
 from genmed.parts.data.images import ImageFiles
-from genmed.parts.data.labelling import mark_cells, mark_named, meaning_of_cells, one_of
+from genmed.parts.data.labelling import mark_cells, mark_named, meaning_of_cells
 from genmed.parts.data.layout import SIDES, check_root, match_files
-from genmed.parts.data.records import DatasetFacts, Labels, Records, TaskKind
+from genmed.parts.data.records import UNKNOWN, DatasetFacts, Labels, Records, TaskKind
 from genmed.parts.data.tables import Table, check_path, read_table, refuse_repeated
 from genmed.records.config import Config, suggest
 
@@ -20,7 +20,7 @@ USUAL = {
     "split": ("split", "set", "fold"),
 }
 """The names that a column goes by unless the config says another."""
-NOTHING = ("", "No Finding", "none")
+NOTHING = ("", "No Finding")
 MOST_CLASSES = 1000
 
 
@@ -38,16 +38,15 @@ def load_records(root: Path, config: Config) -> Records:
     kept, notes = match_files(root, names, path, config.data.on_mismatch)
     rows = sorted(kept, key=names.__getitem__)
     ids = tuple(names[row] for row in rows)
-    patients, studies = _read_groups(table, column, config, rows)
     return Records(
         ids=ids,
         classes=classes,
         labels=labels[rows],
         images=ImageFiles(root, ids),
         task=task,
-        patients=patients,
+        patients=_take(table, column.get("patient"), rows),
         sites=_take(table, column.get("site"), rows),
-        studies=studies,
+        studies=_take(table, column.get("study"), rows),
         root=root,
         official=_read_split(table, column.get("split"), rows),
         notes=tuple(notes),
@@ -111,7 +110,7 @@ def _read_labels(table: Table, column: dict[str, str], config: Config) -> tuple[
     cells = {name: table.columns[name] for name in names}
     numbers = meaning_of_cells(config.labels, "")
     if len(names) == 1 and not set(cells[names[0]]) <= numbers.keys():
-        return _read_words(table, cells[names[0]], config.manifest.delimiter)
+        return _read_words(table, cells[names[0]], config)
     try:
         labels = mark_cells(table, cells, lambda label: meaning_of_cells(config.labels, label))
     except DataError as error:
@@ -120,20 +119,22 @@ def _read_labels(table: Table, column: dict[str, str], config: Config) -> tuple[
     return names, labels, "binary" if len(names) == 1 else "multi-label"
 
 
-def _read_words(table: Table, cells: Sequence[str], delimiter: str) -> tuple[tuple[str, ...], Labels, TaskKind]:
+def _read_words(table: Table, cells: Sequence[str], config: Config) -> tuple[tuple[str, ...], Labels, TaskKind]:
     """One column with the names of classes: one each makes classes that exclude each other."""
+    delimiter = config.manifest.delimiter
+    unknown = [row for row, cell in enumerate(cells) if not cell] if config.labels.blank == "ignore" else []
     parts = {cell: [part.strip() for part in cell.split(delimiter)] if delimiter else [cell] for cell in set(cells)}
+    if unknown:
+        del parts[""]
     classes = tuple(sorted({part for named in parts.values() for part in named if part not in NOTHING}))
     if len(classes) > MOST_CLASSES:
         raise DataError(f"{table.path} names {len(classes):,} classes", "choose the column with manifest.labels")
-    exclusive = all(len(named) == 1 for named in parts.values()) and not any(word in parts for word in NOTHING)
-    if exclusive and len(classes) > 1:
-        column = {name: position for position, name in enumerate(classes)}
-        return classes, one_of([column[parts[cell][0]] for cell in cells], len(classes)), "multi-class"
     if not classes:
         raise DataError(f"{table.path} names no class", "choose the columns of labels with manifest.labels")
     labels = mark_named(table, cells, classes, separator=delimiter or "\0", nothing=NOTHING)
-    return classes, labels, "multi-label"
+    labels[unknown] = UNKNOWN
+    exclusive = all(len(named) == 1 for named in parts.values()) and not any(word in parts for word in NOTHING)
+    return classes, labels, "multi-class" if exclusive and len(classes) > 1 else "multi-label"
 
 
 def _take(table: Table, column: str | None, rows: Sequence[int]) -> tuple[str, ...]:
@@ -144,16 +145,6 @@ def _take(table: Table, column: str | None, rows: Sequence[int]) -> tuple[str, .
         if not cells[row]:
             raise DataError(f"{table.at(row)}: no {column}", "fill it in for each image, or remove the column")
     return tuple(cells[row] for row in rows)
-
-
-def _read_groups(
-    table: Table, column: dict[str, str], config: Config, rows: Sequence[int]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Patients and studies. Patients number their studies each by itself; a study is of one patient."""
-    patients, studies = _take(table, column.get("patient"), rows), _take(table, column.get("study"), rows)
-    if patients and studies:
-        return patients, tuple("/".join(pair) for pair in zip(patients, studies, strict=True))
-    return (patients if config.data.patient_pattern else patients or studies), studies
 
 
 def _read_split(table: Table, column: str | None, rows: Sequence[int]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from genmed.ground.errors import DataError
+from genmed.ground.errors import ConfigError, DataError, GenmedError, StorageError
 from genmed.parts.data.dicom.greys import Bytes, look_up, make_grey_table
 from genmed.parts.data.dicom.header import Unreadable, check_image, parse, printable
 from genmed.parts.data.dicom.samples import INSTALL, decode_samples, grey_of_colour
@@ -87,7 +87,7 @@ def _refusing(name: str) -> Iterator[None]:
     try:
         import pydicom.config
     except ImportError:
-        raise DataError(f"{name} is DICOM, and pydicom is not installed", INSTALL) from None
+        raise ConfigError(f"{name} is DICOM, and pydicom is not installed", INSTALL) from None
     try:
         with warnings.catch_warnings(), _unlogged(), pydicom.config.disable_value_validation():
             warnings.simplefilter("ignore")
@@ -95,7 +95,9 @@ def _refusing(name: str) -> Iterator[None]:
     except Unreadable as refusal:
         raise DataError(f"{name} {printable(str(refusal))}", refusal.hint) from None
     except MemoryError:
-        raise DataError(f"{name} needs more memory than there is") from None
+        raise StorageError(f"{name} needs more memory than there is", "this machine ran out of it; try again") from None
+    except GenmedError:
+        raise
     except Exception as error:
         raise DataError(f"{name} is damaged: {printable(str(error) or type(error).__name__)}") from None
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from genmed.ground.errors import ConfigError
 from genmed.parts.data.dicom.header import DECODERS, ImageFacts, Unreadable
 
 INSTALL = "install genmed with its extra: pip install 'genmed[dicom]'"
@@ -58,7 +59,7 @@ def decode_samples(dataset: Any, image: ImageFacts) -> npt.NDArray[Any]:
             _check_stream(frame, image)
     decoder = get_decoder(image.syntax)
     if plugin == "gdcm" and plugin not in decoder.available_plugins:
-        raise Unreadable(f"is encoded as {image.syntax.name}, and python-gdcm is not installed", INSTALL)
+        raise ConfigError(f"DICOM encoded as {image.syntax.name} needs python-gdcm, which is not installed", INSTALL)
     dataset.file_meta.TransferSyntaxUID = image.syntax
     dataset.PhotometricInterpretation = image.photometric
     try:

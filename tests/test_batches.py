@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from genmed.engine.normalise import Scaling, choose_scaling
+from genmed.parts.data import device
 from genmed.parts.data.cache import ImageBytes, ImageDigests
 from genmed.parts.data.device import Loader, ReadAhead, ResidentLoader
 from genmed.parts.data.loader import Batch, BatchLoader, Rows, plan_epoch
@@ -106,7 +107,10 @@ def open_loader(kind: str, images: ImageBytes) -> Loader:
 
 
 @pytest.mark.parametrize("kind", ["resident", "ahead", "streamed"])
-def test_loader_brings_the_bytes_of_the_planned_rows(tmp_path: Path, kind: str) -> None:
+def test_loader_brings_the_bytes_of_the_planned_rows(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "ROWS_AT_ONCE", 7)
     loader = open_loader(kind, write_images(tmp_path, COLOURS))
     plan = [np.array([29, 0, 7]), np.array([7, 7]), np.arange(30)]
     for _ in range(2):

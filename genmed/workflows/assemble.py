@@ -25,7 +25,6 @@ from genmed.ground.sealed import write_sealed
 from genmed.ground.user_files import find_user_file, is_user_file
 from genmed.parts.data.augmentation import choose_strength
 from genmed.parts.data.cache import Entry, ImageBytes, open_images
-from genmed.parts.data.counts import compare_counts, tell_wrong_counts
 from genmed.parts.data.datasets import find_dataset
 from genmed.parts.data.images import Preparation
 from genmed.parts.data.labelling import apply_choices
@@ -37,6 +36,7 @@ from genmed.records.environment import capture_environment, digest_code
 from genmed.records.environment.cores import count_usable_processors
 from genmed.records.run_folder import RunFolder, write_table
 from genmed.workflows.configure import interpreter_variables
+from genmed.workflows.oddities import find_oddities
 from genmed.workflows.reporting import Reporter
 
 
@@ -195,7 +195,7 @@ def assemble(config: Config, reporter: Reporter, *, trust_stamps: bool = True) -
         strength=choose_strength(config.augmentation),
         weights=weigh_targets(records.task, targets[rows["train"]], weights),
     )
-    warnings = find_oddities(data, rows["train"])
+    warnings = find_oddities(data.facts, records, data.split, data.images.in_colour)
     if task.steps_per_epoch == 0:
         raise DataError(f"{len(rows['train'])} training images are too few for {config.compute.shards} shards")
     learner, hazards = _try_learner(task)
@@ -298,24 +298,6 @@ def _fingerprint_data(records: Records, split: Split, images: ImageBytes) -> str
         lines.append("\t".join((*values, records.labels[row].tobytes().hex())))
     lines += [f"left out\t{name}" for name in records.left_out]
     return digest_bytes("\n".join(lines).encode())
-
-
-def find_oddities(data: LoadedData, train: Any) -> list[str]:
-    """What a person should know of the data before they train on it."""
-    records, facts = data.records, data.facts
-    positives = (records.labels[train] == 1).sum(0)
-    missing = [name for name, count in zip(records.classes, positives, strict=True) if count == 0]
-    told = []
-    if missing:
-        named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} other classes" if len(missing) > 3 else "")
-        told.append(f"Warning: no training image has {named}: nothing can be learned of it")
-    told += [f"Left out: {name}, {reason}" for name, reason in records.left_out.items()]
-    if data.images.in_colour and records.colour == "grey":
-        told.append(
-            f"Note: {data.images.in_colour} images are in colour and read as grey (--set data.colour=rgb keeps it)"
-        )
-    counts = compare_counts(facts, records, data.split.sides, data.split.official)
-    return told + [f"Note: {line}" for line in tell_wrong_counts(facts, counts)]
 
 
 def list_user_files(config: Config) -> list[Path]:

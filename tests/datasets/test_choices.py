@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genmed.ground.errors import ConfigError
+from genmed.ground.errors import ConfigError, DataError
 from genmed.parts.data.records import Records
 from genmed.records.config import Config
 from genmed.workflows.assemble import load_data, read_records
@@ -58,8 +58,10 @@ def test_blank_word_is_unknown_where_the_config_says_so(tmp_path: Path) -> None:
     root = write_table(tmp_path / "data", ["path,kind", "a.png,x", "b.png,", "c.png,y"])
     ignored = read(root, labels__blank="ignore")
     assert (ignored.task, ignored.labels.tolist()) == ("multi-class", [[1, 0], [-1, -1], [0, 1]])
-    absent = read(root)
-    assert (absent.task, absent.labels.tolist()) == ("multi-label", [[1, 0], [0, 0], [0, 1]])
+    with pytest.raises(DataError, match=r"manifest.csv, line 3: no kind, where each other row names one class"):
+        read(root)
+    none = read(root, labels__task="multi-label")
+    assert (none.task, none.labels.tolist()) == ("multi-label", [[1, 0], [0, 0], [0, 1]])
 
 
 def test_order_of_grades_is_the_one_that_is_named_and_not_the_alphabet_s(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_official_lists_decide_who_is_tested_and_the_rest_is_split_by_patient(co
     write_lists(copy, lambda name: int(name[:8]) % 3 == 0)
     split = split_records(read(copy), Data())
     assert split.official
-    assert split.source.startswith("official test list; validation: 0.2 of the other patients, seed 0")
+    assert split.source.startswith("official lists: test; validation: 0.2 of the other patients, seed 0")
     for patient, side in zip(read(copy).patients, split.sides, strict=True):
         assert (side == "test") == (int(patient) % 3 == 0)
     assert 0.1 < split.sides.count("val") / (len(split.sides) - split.sides.count("test")) < 0.35

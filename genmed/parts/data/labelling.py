@@ -53,9 +53,15 @@ def mark_cells(
         except KeyError:
             row = next(row for row, cell in enumerate(cells) if cell not in means)
             raise DataError(
-                f"{table.at(row)}: {name} is {cells[row]!r}, which is no label", f"known: {', '.join(map(repr, means))}"
+                f"{table.at(row)}: {name} is {cells[row]!r}, which is no label", f"known: {_list_spellings(means)}"
             ) from None
     return marked
+
+
+def _list_spellings(means: Mapping[str, int]) -> str:
+    """`1, 0, -1 or nothing`: those that people write."""
+    words = [text for text in means if text and not text.endswith(".0") and text.lower() != "nan"]
+    return ", ".join(words) + (" or nothing" if "" in means else "")
 
 
 def meaning_of_cells(config: LabelsConfig, name: str) -> dict[str, int]:
@@ -111,6 +117,8 @@ def _check_names(config: LabelsConfig, records: Records) -> None:
 def _as_task(records: Records, task: TaskKind) -> Records:
     one_each = {"multi-class", "ordinal"}
     if {records.task, task} <= one_each or (task == "binary" and len(records.classes) == 1):
+        return replace(records, task=task)
+    if task == "multi-label" and records.task == "multi-class":  # each class by itself, though one excludes the others
         return replace(records, task=task)
     if task == "binary" and records.task == "multi-class" and len(records.classes) == 2:  # the second is what is scored
         return replace(records, task=task, classes=records.classes[1:], labels=records.labels[:, 1:])

@@ -9,7 +9,11 @@ from genmed.parts.data.images import DICOM_SUFFIXES, SUFFIXES
 from genmed.parts.data.tables import check_plain
 
 IMAGES = SUFFIXES + DICOM_SUFFIXES
-SIDES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
+SIDES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "tune", "tuning"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 """What people call the sides of a split."""
 
 

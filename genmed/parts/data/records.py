@@ -90,6 +90,8 @@ class Records:
     official: tuple[str, ...] = ()
     """For each image train, val, test, or train_val, which is still to be divided, by the split that comes with the
     data; empty where there is none."""
+    split_origin: str = "official lists"
+    """What that split is, for people."""
     notes: tuple[str, ...] = ()
     """What the reader of the log should know, e.g. how many rows were left out."""
     left_out: Mapping[str, str] = field(default_factory=dict)

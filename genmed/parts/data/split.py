@@ -65,9 +65,10 @@ def assign_sides(records: Records, config: Data) -> Split:
             side_of[group] if listed == "train_val" else listed
             for listed, group in zip(records.official, records.groups, strict=True)
         )
-        source = f"official test list; validation: {config.val_ratio:g} of the other {units}, seed {config.split_seed}"
+        share = f"{config.val_ratio:g} of the other {units}, seed {config.split_seed}"
+        source = f"{records.split_origin}: test; validation: {share}"
     else:
-        sides, source = records.official, "official: train, val and test as they come with the data"
+        sides, source = records.official, f"{records.split_origin}: train, val and test"
     return Split(sides, source, use_official)
 
 

@@ -14,6 +14,7 @@ from genmed.ground.errors import DataError
 
 MAX_BYTES = 2**31
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+COMMAS = "it must have a first line with the names of its columns, and be separated by commas"
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """What no name of an image, a patient or a class may hold: it would break the lines of messages and of other tables."""
 
@@ -52,7 +53,7 @@ def read_table(
     and reason: not text, another separator, a column missing or twice, a quote that is not closed, a row with more or
     fewer cells than the header, a control character in a cell that is returned.
     """
-    hint = f"it must be {owner}'s own table, separated by commas" if owner else "it must be separated by commas"
+    hint = f"it must be {owner}'s own table, separated by commas" if owner else COMMAS
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)  # a stray quote would swallow rows
     cells: list[str] = []  # one after the other: rows kept as lists would keep the garbage collector busy
     lines: list[int] = []
@@ -167,14 +168,18 @@ def refuse_repeated(table: Table, names: Sequence[str], what: str = "image") -> 
         seen[name] = row
 
 
+def guess_separator(header: Sequence[str]) -> str | None:
+    """What seems to stand between the names instead of commas, in words."""
+    return next((word for letter, word in SEPARATORS.items() if len(header) == 1 and letter in header[0]), None)
+
+
 def _check_header(path: Path, header: Sequence[str], needed: Sequence[str], hint: str) -> None:
     if not any(header):
         raise DataError(f"{path} is empty", hint)
     missing = [name for name in needed if name not in header]
     if missing:
-        text = ",".join(header)
-        others = [word for letter, word in SEPARATORS.items() if letter in text and len(header) == 1]
-        found = f"it seems to be separated by {others[0]}" if others else f"it begins {text[:80]!r}"
+        other = guess_separator(header)
+        found = f"it seems to be separated by {other}" if other else f"it begins {','.join(header)[:80]!r}"
         raise DataError(f"{path} lacks the column {' and '.join(map(repr, missing))}; {found}", hint)
     for name in {*needed, *(name for name in header if header.count(name) > 1)}:
         if name and header.count(name) > 1:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from genmed.ground.fingerprints import digest_json
@@ -34,7 +34,8 @@ Natural = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-
+Words = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+"""A list of texts; one alone needs no brackets."""
 
 BOOLEAN = "boolean_given"
 
@@ -132,7 +133,7 @@ class Labels(Section):
 
     task: Later[Literal["auto", "multi-label", "binary", "multi-class", "ordinal"]] = "auto"
     """auto: the dataset's own; ordinal for classes that are steps of one scale, in their order."""
-    classes: Later[tuple[str, ...]] = ()
+    classes: Later[Words] = ()
     """Of a multi-label dataset, the classes to train and to measure, in this order; empty: all."""
     uncertain: Later[Uncertain | dict[str, Uncertain]] = "ignore"
     """CheXpert's -1: ones, zeros, or ignore; or one of them by class, `default` for those not named."""
@@ -149,7 +150,7 @@ class Manifest(Section):
     """The table, in the data root or elsewhere; it counts by what it says of the images."""
     path: Later[str | None] = None
     """Column of the image's path, from the data root; path, image, file, filename or image_path."""
-    labels: Later[tuple[str, ...]] = ()
+    labels: Later[Words] = ()
     """Columns of labels, one a class with 1, 0, -1 or nothing; or one with the classes' names. Empty: all others."""
     delimiter: Later[str] = "|"
     """Between several classes in one cell."""
@@ -160,7 +161,7 @@ class Manifest(Section):
     study: Later[str | None] = None
     """Column of the study, whose images are scored together; study or study_id."""
     split: Later[str | None] = None
-    """Column with train, val and test; split, set or fold."""
+    """Column with train, val and test; split or set."""
 
 
 class Normalisation(Section):
@@ -341,7 +342,7 @@ class Run(Section):
 
     name: Free[Annotated[str, AfterValidator(_check_name)]] = ""
     """Begins the run's name, before its id; <dataset>-<model>-s<seed> unless given."""
-    tags: Free[tuple[str, ...]] = ()
+    tags: Free[Words] = ()
     """Words to find the run by."""
     note: Free[str] = ""
     """Anything worth remembering."""

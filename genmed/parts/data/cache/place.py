@@ -87,8 +87,15 @@ def hold(entry: Path) -> bool:
     os.utime(entry / IN_USE)
     with suppress(OSError):
         fcntl.lockf(file, fcntl.LOCK_SH)
+    try:
+        same = os.path.samestat(os.fstat(file.fileno()), os.stat(entry / IN_USE))
+    except (FileNotFoundError, NotADirectoryError):
+        same = False
+    if not same:  # it was removed before the lock was taken, and there may be another by now
+        file.close()
+        return hold(entry)
     _held[entry] = file
-    return (entry / IN_USE).exists()
+    return True
 
 
 def release(entry: Path) -> None:

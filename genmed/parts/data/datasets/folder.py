@@ -33,6 +33,7 @@ def load_records(root: Path, config: Config) -> Records:
         task="multi-class",
         root=root,
         official=tuple(undivided.get(side, side) for _, side, _ in found) if len(sides) > 1 else (),
+        split_origin="the folders",
     )
 
 

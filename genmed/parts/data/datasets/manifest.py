@@ -1,14 +1,18 @@
 """A CSV table of your own: a path and labels an image; patient, site, study and split if it knows them."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from genmed.ground.errors import ConfigError, DataError
 from genmed.parts.data.images import ImageFiles
 from genmed.parts.data.labelling import mark_cells, mark_named, meaning_of_cells
 from genmed.parts.data.layout import SIDES, check_root, match_files
 from genmed.parts.data.records import UNKNOWN, DatasetFacts, Labels, Records, TaskKind
-from genmed.parts.data.tables import Table, check_path, read_table, refuse_repeated
+from genmed.parts.data.tables import COMMAS, Table, check_path, guess_separator, read_table, refuse_repeated
 from genmed.records.config import Config, suggest
 
 NEEDS = "a CSV table (manifest.csv, or manifest.file) with a column of paths, and columns of labels"
@@ -17,11 +21,13 @@ USUAL = {
     "patient": ("patient", "patient_id", "subject", "subject_id"),
     "site": ("site", "source", "hospital"),
     "study": ("study", "study_id"),
-    "split": ("split", "set", "fold"),
+    "split": ("split", "set"),
 }
 """The names that a column goes by unless the config says another."""
-NOTHING = ("", "No Finding")
+NO_FINDING = "No Finding"
 MOST_CLASSES = 1000
+MANY = 20
+"""Rows from which on a class of one image is told of."""
 
 
 def load_records(root: Path, config: Config) -> Records:
@@ -34,22 +40,23 @@ def load_records(root: Path, config: Config) -> Records:
     column = _find_columns(table, config)
     names = [_to_relative(cell, root, table.at(row)) for row, cell in enumerate(table.columns[column["path"]])]
     refuse_repeated(table, names)
-    classes, labels, task = _read_labels(table, column, config)
+    found = _read_labels(table, column, config)
     kept, notes = match_files(root, names, path, config.data.on_mismatch)
     rows = sorted(kept, key=names.__getitem__)
     ids = tuple(names[row] for row in rows)
     return Records(
         ids=ids,
-        classes=classes,
-        labels=labels[rows],
+        classes=found.classes,
+        labels=found.labels[rows],
         images=ImageFiles(root, ids),
-        task=task,
+        task=found.task,
         patients=_take(table, column.get("patient"), rows),
         sites=_take(table, column.get("site"), rows),
         studies=_take(table, column.get("study"), rows),
         root=root,
         official=_read_split(table, column.get("split"), rows),
-        notes=tuple(notes),
+        split_origin=f"the column {column.get('split')}",
+        notes=(*notes, *found.notes),
     )
 
 
@@ -82,6 +89,8 @@ def _find_columns(table: Table, config: Config) -> dict[str, str]:
         if name:
             found[role] = name
     if "path" not in found:
+        if other := guess_separator([*table.columns]):
+            raise DataError(f"{table.path} seems to be separated by {other}", COMMAS)
         raise DataError(
             f"{table.path} has no column of paths; it has {', '.join(table.columns)}",
             f"call it {USUAL['path'][0]}, or name it with --set manifest.path=COLUMN",
@@ -97,7 +106,19 @@ def _to_relative(cell: str, root: Path, where: str) -> str:
     return check_path(cell, where)
 
 
-def _read_labels(table: Table, column: dict[str, str], config: Config) -> tuple[tuple[str, ...], Labels, TaskKind]:
+@dataclass(frozen=True)
+class _Found:
+    """What the columns of labels say."""
+
+    classes: tuple[str, ...]
+    labels: Labels
+    """(rows, classes)"""
+    task: TaskKind
+    notes: tuple[str, ...] = ()
+
+
+def _read_labels(table: Table, column: dict[str, str], config: Config) -> _Found:
+    """Raises ConfigError for a column that is not there; DataError, with the line, for a cell that is no label."""
     chosen = config.manifest.labels
     for name in chosen:
         if name not in table.columns:
@@ -107,34 +128,93 @@ def _read_labels(table: Table, column: dict[str, str], config: Config) -> tuple[
     names = chosen or tuple(name for name in table.columns if name not in column.values())
     if not names:
         raise DataError(f"{table.path} has no column of labels", "add one, or name it with --set manifest.labels=[...]")
+    numbers = meaning_of_cells(config.labels, "").keys()
+    wordy = [name for name in names if not _mostly(numbers, table.columns[name])]
+    if len(names) == 1 and (wordy or _has_grades(table.columns[names[0]], numbers)):
+        return _read_words(table, names[0], config)
+    if wordy and not chosen:
+        raise _refuse_unknown(table, wordy, numbers, column, names)
     cells = {name: table.columns[name] for name in names}
-    numbers = meaning_of_cells(config.labels, "")
-    if len(names) == 1 and not set(cells[names[0]]) <= numbers.keys():
-        return _read_words(table, cells[names[0]], config)
-    try:
-        labels = mark_cells(table, cells, lambda label: meaning_of_cells(config.labels, label))
-    except DataError as error:
-        more = "" if chosen else "; or choose the columns of labels with --set manifest.labels=[...]"
-        raise DataError(error.message, f"{error.hint}{more}") from None
-    return names, labels, "binary" if len(names) == 1 else "multi-label"
+    labels = mark_cells(table, cells, lambda label: meaning_of_cells(config.labels, label))
+    return _Found(names, labels, "binary" if len(names) == 1 else "multi-label")
 
 
-def _read_words(table: Table, cells: Sequence[str], config: Config) -> tuple[tuple[str, ...], Labels, TaskKind]:
-    """One column with the names of classes: one each makes classes that exclude each other."""
-    delimiter = config.manifest.delimiter
+def _mostly(numbers: Collection[str], cells: Sequence[str]) -> bool:
+    """Whether at least half of the cells that hold anything hold labels: then the others are mistakes."""
+    given = [cell for cell in cells if cell]
+    return 2 * sum(cell in numbers for cell in given) >= len(given)
+
+
+def _has_grades(cells: Sequence[str], numbers: Collection[str]) -> bool:
+    """Whether what is no label is a number: 0, 1, 2, 3 are classes, 0, 1 and a letter are labels with a mistake."""
+    others = set(cells) - set(numbers)
+    return bool(others) and all(cell.isdecimal() for cell in others)
+
+
+def _refuse_unknown(
+    table: Table, wordy: Sequence[str], numbers: Collection[str], column: dict[str, str], names: Sequence[str]
+) -> DataError:
+    """Columns that nobody named, and that hold no labels: a patient's number, an age, a remark, names of classes."""
+    by_variety = sorted(wordy, key=lambda name: -len(set(table.columns[name])))  # a patient's number varies most
+    strange, cells = by_variety[0], table.columns[by_variety[0]]
+    row = next(row for row, cell in enumerate(cells) if cell and cell not in numbers)
+    labelled = [name for name in names if name not in wordy] or by_variety[1:][-1:]
+    ways = [f"--set manifest.{role}={_quote(strange)}" for role in ("patient", "site", "study") if role not in column]
+    if labelled:
+        ways.append(f"or --set 'manifest.labels=[{', '.join(labelled)}]' to leave it aside")
+    return DataError(
+        f"{table.at(row)}: {strange} is {cells[row]!r}, which is no label", f"say what it is: {', '.join(ways)}"
+    )
+
+
+def _quote(name: str) -> str:
+    return name if name.isidentifier() else f"'{name}'"
+
+
+def _read_words(table: Table, name: str, config: Config) -> _Found:
+    """One column with the names of classes: one each makes classes that exclude each other.
+
+    Raises DataError for an empty cell among such classes, and for two names that differ in case alone.
+    """
+    cells, delimiter = table.columns[name], config.manifest.delimiter
+    one_each = config.labels.task in ("multi-class", "ordinal")
     unknown = [row for row, cell in enumerate(cells) if not cell] if config.labels.blank == "ignore" else []
     parts = {cell: [part.strip() for part in cell.split(delimiter)] if delimiter else [cell] for cell in set(cells)}
     if unknown:
         del parts[""]
-    classes = tuple(sorted({part for named in parts.values() for part in named if part not in NOTHING}))
+    nothing = {"", *(() if one_each else (NO_FINDING,))}
+    classes = tuple(sorted({part for named in parts.values() for part in named} - nothing))
     if len(classes) > MOST_CLASSES:
         raise DataError(f"{table.path} names {len(classes):,} classes", "choose the column with manifest.labels")
     if not classes:
         raise DataError(f"{table.path} names no class", "choose the columns of labels with manifest.labels")
-    labels = mark_named(table, cells, classes, separator=delimiter or "\0", nothing=NOTHING)
+    _refuse_alike(table, name, cells, parts)
+    labels = mark_named(table, cells, classes, separator=delimiter or "\0", nothing=tuple(nothing))
     labels[unknown] = UNKNOWN
-    exclusive = all(len(named) == 1 for named in parts.values()) and not any(word in parts for word in NOTHING)
-    return classes, labels, "multi-class" if exclusive and len(classes) > 1 else "multi-label"
+    single = all(len(named) == 1 for named in parts.values())
+    none = next((word for word in (NO_FINDING, "") if word in nothing and word in parts), None)
+    if single and none == "" and len(classes) > 1 and config.labels.task != "multi-label":
+        raise DataError(
+            f"{table.at(cells.index(''))}: no {name}, where each other row names one class",
+            "fill it in; or --set labels.blank=ignore if nobody knows, --set labels.task=multi-label if none is there",
+        )
+    task: TaskKind = "multi-class" if single and none is None and len(classes) > 1 else "multi-label"
+    notes = [f"{NO_FINDING} in {name} is none of the classes: the task is {task}"] if single and none else []
+    if len(table) >= MANY and (once := [classes[at] for at in np.flatnonzero((labels == 1).sum(0) == 1)]):
+        notes.append(f"Named in one row alone, perhaps a slip: {', '.join(once[:5])}{', ...' if len(once) > 5 else ''}")
+    return _Found(classes, labels, task, tuple(notes))
+
+
+def _refuse_alike(table: Table, name: str, cells: Sequence[str], parts: Mapping[str, Sequence[str]]) -> None:
+    spelt: dict[str, set[str]] = defaultdict(set)
+    for part in {part for named in parts.values() for part in named}:
+        spelt[part.casefold()].add(part)
+    for alike in (sorted(spelling) for spelling in spelt.values() if len(spelling) > 1):
+        rows = {part: [row for row, cell in enumerate(cells) if part in parts.get(cell, ())] for part in alike}
+        rare, usual = sorted(alike, key=lambda part: len(rows[part]))[:: len(alike) - 1]
+        raise DataError(
+            f"{table.at(rows[rare][0])}: {name} is {rare!r}, elsewhere {usual!r}", "write one class in one way"
+        )
 
 
 def _take(table: Table, column: str | None, rows: Sequence[int]) -> tuple[str, ...]:
@@ -154,7 +234,8 @@ def _read_split(table: Table, column: str | None, rows: Sequence[int]) -> tuple[
     for row in rows:
         if cells[row] not in SIDES:
             raise DataError(
-                f"{table.at(row)}: {column} is {table.columns[column][row]!r}", "it must be train, val or test"
+                f"{table.at(row)}: {column} is {table.columns[column][row]!r}",
+                "it must be train, val or test; rename or remove the column if it is something else",
             )
     sides = [SIDES[cells[row]] for row in rows]
     if not {"train", "test"} <= set(sides):

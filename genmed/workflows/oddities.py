@@ -1,0 +1,42 @@
+"""What a person should know of the data before they train on it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from genmed.parts.data.counts import compare_counts, tell_wrong_counts
+from genmed.parts.data.records import DatasetFacts, Records
+from genmed.parts.data.split import Split
+
+
+def find_oddities(facts: DatasetFacts, records: Records, split: Split, in_colour: int) -> list[str]:
+    """Lines for people. in_colour: so many images are in colour."""
+    sides = np.array(split.sides)
+    there = (records.labels[sides == "train"] == 1).any(0)
+    told = []
+    if missing := [name for name, known in zip(records.classes, there, strict=True) if not known]:
+        told.append(f"Warning: no training image has {_name_some(missing)}: nothing can be learned of it")
+    told += _tell_incomplete_means(records, sides)
+    told += [f"Left out: {name}, {reason}" for name, reason in records.left_out.items()]
+    if in_colour and records.colour == "grey":
+        told.append(f"Note: {in_colour} images are in colour and read as grey (--set data.colour=rgb keeps it)")
+    counts = compare_counts(facts, records, split.sides, split.official)
+    return told + [f"Note: {line}" for line in tell_wrong_counts(facts, counts)]
+
+
+def _tell_incomplete_means(records: Records, sides: npt.NDArray[np.str_]) -> list[str]:
+    """Over how many classes a mean is, where some have no figure: a ranking needs images of both kinds."""
+    counted = []
+    for side in ("val", "test"):
+        labels = records.labels[sides == side]
+        both = (labels == 1).any(0) & (labels == 0).any(0)
+        if not both.all():
+            counted.append(f"{int(both.sum())} of {len(both)} classes on {side}")
+    if not counted:
+        return []
+    return [f"Note: means are over {' and '.join(counted)}: of the others no image there is known to have it, or all"]
+
+
+def _name_some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -130,6 +130,9 @@ def test_rows_that_are_left_out_are_passed_over(tmp_path: Path) -> None:
     assert np.array_equal(some.read(np.array([2, 0])), COLOURS[[29, 2]])
     assert np.array_equal(some.read(slice(1, 3)), COLOURS[[5, 29]])
     assert some.digests.file == ("2", "5", "29")
+    fewer = some.choose([0, 2])
+    assert np.array_equal(fewer.read(slice(None)), COLOURS[[2, 29]])
+    assert fewer.digests.file == ("2", "29")
 
 
 class Endless:

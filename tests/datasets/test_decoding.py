@@ -1,6 +1,10 @@
 """Image files to pixels, and pixels to the bytes that training reads."""
 
+import os
+import resource
+from contextlib import suppress
 from fractions import Fraction
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +13,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from genmed.parts.data.images import Preparation, read_image
+from genmed.ground.errors import StorageError
+from genmed.parts.data.images import ImageFiles, Preparation, read_image
 from genmed.parts.data.records import RawImage
 
 
@@ -97,3 +102,32 @@ def test_equal_colours_are_grey_and_others_stay(tmp_path: Path) -> None:
     Image.merge("RGB", (grey, grey, grey.point(lambda value: value ^ 1))).save(tmp_path / "colour.png")
     assert read_image(tmp_path / "grey.png").pixels.shape == (16, 17)
     assert read_image(tmp_path / "colour.png").pixels.shape == (16, 17, 3)
+
+
+def read_where_no_file_can_be_opened(path: Path, answer: Path) -> None:
+    """In a process of its own: what comes of it goes to a file that is open already."""
+    with open(answer, "w") as file:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (file.fileno() + 1, file.fileno() + 1))
+        with suppress(OSError):  # the numbers below that are free
+            while True:
+                os.dup(0)
+        for read in (read_image, lambda path: ImageFiles(path.parent, (path.name,)).digest(0)):
+            try:
+                read(path)
+            except Exception as error:
+                file.write(f"{type(error).__name__}: {error}\n")
+
+
+def test_machine_that_opens_no_more_files_is_not_taken_for_a_broken_image(
+    server: ForkServerContext, tmp_path: Path
+) -> None:
+    Image.fromarray(GREY).save(tmp_path / "image.png")
+    process = server.Process(
+        target=read_where_no_file_can_be_opened, args=(tmp_path / "image.png", tmp_path / "answer")
+    )
+    process.start()
+    process.join()
+    told = (tmp_path / "answer").read_text().splitlines()
+    assert len(told) == 2
+    for line in told:
+        assert line.startswith(f"{StorageError.__name__}: cannot read {tmp_path / 'image.png'} here: ")

@@ -94,6 +94,29 @@ def test_chexperts_metrics_are_of_the_highest_score_of_each_study(
     assert (unknown > 0) == (uncertain == "ignore")
 
 
+def test_studies_of_classes_that_exclude_each_other_are_not_pooled(genmed: Genmed, tmp_path: Path) -> None:
+    root = PRESETS["manifest of classes"][0](tmp_path / "data")
+    table = root / "manifest.csv"
+    header, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([f"{header},study", *(f"{row},s{number % 3}" for number, row in enumerate(rows))]))
+    result = genmed(*train("manifest of classes", root, "--set", "data.split=patient"))
+    assert result.code == 0, result.err
+    with open(genmed.run_folder() / "predictions.csv", newline="") as file:
+        found = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    for label in (name.removeprefix("score_") for name in found[0] if name.startswith("score_")):
+        scores = [float(row[f"score_{label}"]) for row in found]
+        truth = [int(row[f"truth_{label}"]) for row in found]
+        assert result.json["metrics"][f"test_auroc_{label}"] == pytest.approx(area_under_curve(scores, truth))
+
+
+def test_weights_are_one_an_output_of_the_task_that_was_chosen(genmed: Genmed, tmp_path: Path) -> None:
+    root = PRESETS["manifest of classes"][0](tmp_path / "data")
+    ordinal = ["--set", "labels.task=ordinal", "--set", "labels.classes=[healthy, benign, malign]"]
+    result = genmed(*train("manifest of classes", root, *ordinal, "--set", "loss.positive_weights=[1.0, 1.0, 1.0]"))
+    assert result.code == 2
+    assert result.json["error"]["message"] == "loss.positive_weights has 3 numbers, the network has 2 outputs"
+
+
 def test_unknown_labels_have_no_part_in_the_loss() -> None:
     """Whatever the network says of them: the gradient is 0 there, and the mean does not count them."""
     import torch

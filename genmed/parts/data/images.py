@@ -61,6 +61,7 @@ class ImageFiles:
             _check_file(self.path(row))
             return digest_file(self.path(row))
         except (OSError, ValueError) as error:
+            raise_fault(error, str(self.path(row)))
             raise DataError(f"cannot read {self.path(row)}: {_reason(error)}") from None
 
     def read(self, row: int) -> RawImage:

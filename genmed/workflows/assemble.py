@@ -230,7 +230,7 @@ def write_data(folder: RunFolder, session: Session) -> None:
     """The table of images, and data.json, which holds its digest."""
     data, task = session.data, session.task
     records = data.records
-    write_table(folder.images_path, ["id", *IMAGE_COLUMNS, "file", "prepared"], list_images(data))
+    write_table(folder.images_path, ["id", *IMAGE_COLUMNS, "file", "prepared", *records.traits], list_images(data))
     sides = {}
     for side in SPLITS:
         rows = task.rows[side]
@@ -271,12 +271,13 @@ IMAGE_COLUMNS = ("patient", "site", "study", "split", "labels", "decoded")
 
 
 def list_images(data: LoadedData) -> Iterator[tuple[str, ...]]:
-    """For each image its id, IMAGE_COLUMNS, and the digests of its file and of its prepared bytes."""
+    """For each image its id, IMAGE_COLUMNS, the digests of its file and of its prepared bytes, and its traits."""
     records, digests = data.records, data.images.digests
     for row in range(len(records)):
         study = records.studies[row] if records.studies else ""
         known = (*records.describe(row), study, data.split.sides[row], name_labels(records, row))
-        yield (*known, digests.decoded[row], digests.file[row], digests.prepared[row])
+        traits = (values[row] for values in records.traits.values())
+        yield (*known, digests.decoded[row], digests.file[row], digests.prepared[row], *traits)
 
 
 def name_labels(records: Records, row: int) -> str:

@@ -92,6 +92,8 @@ class Records:
     data; empty where there is none."""
     split_origin: str = "official lists"
     """What that split is, for people."""
+    traits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Sex, age and view of each image, '' where nobody knows (`parts.data.traits`); nothing is trained on them."""
     notes: tuple[str, ...] = ()
     """What the reader of the log should know, e.g. how many rows were left out."""
     left_out: Mapping[str, str] = field(default_factory=dict)
@@ -101,7 +103,7 @@ class Records:
         """Raises DataError where there are no images; ConfigError where the code that made the records is wrong."""
         if not self.ids:
             raise DataError("the dataset has no images")
-        columns = {name: getattr(self, name) for name in ("patients", "sites", "studies", "official")}
+        columns = {name: getattr(self, name) for name in ("patients", "sites", "studies", "official")} | {**self.traits}
         wrong = [f"{name}: {len(column)}" for name, column in columns.items() if len(column) not in (0, len(self))]
         if self.labels.shape != (len(self), len(self.classes)) or self.labels.dtype != np.int8:
             wrong.append(f"labels are {self.labels.dtype} {self.labels.shape}, not int8 {len(self), len(self.classes)}")
@@ -142,6 +144,7 @@ class Records:
         return replace(
             self,
             **columns,
+            traits={trait: tuple(values[row] for row in kept) for trait, values in self.traits.items()},
             labels=self.labels[kept],
             images=ChosenImages(self.images, tuple(kept)),
             left_out={**self.left_out, **named},

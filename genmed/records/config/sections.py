@@ -162,6 +162,12 @@ class Manifest(Section):
     """Column of the study, whose images are scored together; study or study_id."""
     split: Later[str | None] = None
     """Column with train, val and test; split or set."""
+    sex: Later[str | None] = None
+    """Column of the patient's sex, by which results are given too; sex or gender."""
+    age: Later[str | None] = None
+    """Column of the age in years, likewise; age."""
+    view: Later[str | None] = None
+    """Column of the view, likewise; view, view_position or projection."""
 
 
 class Normalisation(Section):

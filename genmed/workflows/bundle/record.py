@@ -25,6 +25,7 @@ from genmed.engine.checkpoint import (
 from genmed.engine.progress import Progress
 from genmed.ground.errors import RecordError
 from genmed.ground.sealed import read_sealed
+from genmed.parts.data.traits import TRAITS
 from genmed.records.config import Config
 from genmed.records.environment.code import is_user_file
 from genmed.records.run_folder import RunDocument, RunFolder
@@ -217,13 +218,15 @@ def _check_images(folder: RunFolder) -> None:
     _check_text(folder.images_path)
     with open(folder.images_path, newline="", encoding="utf-8") as file:
         rows = csv.reader(file)
-        if (header := next(rows, [])) != COLUMNS:
+        header = next(rows, [])
+        more = [trait for trait in TRAITS if trait in header]
+        if header != [*COLUMNS, *more]:
             raise RecordError(
                 f"{folder.images_path} has the columns {', '.join(header)[:200]}, not {', '.join(COLUMNS)}"
             )
         seen = set()
         for number, row in enumerate(rows, start=2):
-            if len(row) != len(COLUMNS) or row[0] in seen:
+            if len(row) != len(header) or row[0] in seen:
                 raise RecordError(
                     f"{folder.images_path}, row {number}: too few or many columns, or an image named twice"
                 )

@@ -13,6 +13,7 @@ from genmed.parts.data.labelling import mark_cells, mark_named, meaning_of_cells
 from genmed.parts.data.layout import SIDES, check_root, match_files
 from genmed.parts.data.records import UNKNOWN, DatasetFacts, Labels, Records, TaskKind
 from genmed.parts.data.tables import COMMAS, Table, check_path, guess_separator, read_table, refuse_repeated
+from genmed.parts.data.traits import read_traits
 from genmed.records.config import Config, suggest
 
 NEEDS = "a CSV table (manifest.csv, or manifest.file) with a column of paths, and columns of labels"
@@ -22,6 +23,9 @@ USUAL = {
     "site": ("site", "source", "hospital"),
     "study": ("study", "study_id"),
     "split": ("split", "set"),
+    "sex": ("sex", "gender"),
+    "age": ("age",),
+    "view": ("view", "view_position", "projection"),
 }
 """The names that a column goes by unless the config says another."""
 NO_FINDING = "No Finding"
@@ -55,6 +59,7 @@ def load_records(root: Path, config: Config) -> Records:
         studies=_take(table, column.get("study"), rows),
         root=root,
         official=_read_split(table, column.get("split"), rows),
+        traits=read_traits(table, column, rows),
         split_origin=f"the column {column.get('split')}",
         notes=(*notes, *found.notes),
     )

@@ -8,6 +8,7 @@ from genmed.parts.data.labelling import mark_named
 from genmed.parts.data.layout import find_file, list_images, match
 from genmed.parts.data.records import DatasetFacts, Records
 from genmed.parts.data.tables import read_table, read_text, refuse_repeated
+from genmed.parts.data.traits import read_traits
 from genmed.records.config import Config
 
 CLASSES = (
@@ -33,6 +34,9 @@ FOLDERS = ("images", *(f"images_{number:03d}/images" for number in range(1, 13))
 NEEDS = "images/ or images_001/images/ to images_012/images/, and Data_Entry_2017_v2020.csv or Data_Entry_2017.csv"
 TITLE = "NIH ChestX-ray14"
 IMAGE, FINDINGS, PATIENT = "Image Index", "Finding Labels", "Patient ID"
+SEX = ("Patient Gender", "Patient Sex")
+"""As copies of the table call it."""
+TRAITS = {"age": "Patient Age", "view": "View Position"}
 
 
 def load_records(root: Path, config: Config) -> Records:
@@ -44,7 +48,7 @@ def load_records(root: Path, config: Config) -> Records:
     path = find_file(root, TABLES, TITLE, NEEDS)
     paths = list_images(root, FOLDERS, TITLE, NEEDS)
     # The columns used come before the header's unquoted commas, which some copies have quoted.
-    table = read_table(path, (IMAGE, FINDINGS, PATIENT), owner="NIH", keep=(), loose_end=True)
+    table = read_table(path, (IMAGE, FINDINGS, PATIENT), owner="NIH", keep=[*SEX, *TRAITS.values()], loose_end=True)
     names, patients = table.columns[IMAGE], table.columns[PATIENT]
     refuse_repeated(table, names)
     if "" in patients:
@@ -62,6 +66,7 @@ def load_records(root: Path, config: Config) -> Records:
         sites=("NIH",) * len(ids),
         root=root,
         official=_read_lists(root, ids),
+        traits=read_traits(table, {**TRAITS, "sex": next((name for name in SEX if name in table.columns), "")}, rows),
         notes=tuple(notes),
     )
 

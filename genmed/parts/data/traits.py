@@ -1,0 +1,38 @@
+"""What tables know of people and views beside the labels: results are given by it, nothing is trained on it."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from genmed.parts.data.tables import Table
+
+TRAITS = ("sex", "age", "view")
+SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
+AGE = re.compile(r"0*(\d{1,3})(?:\.0)?Y?")
+OLDEST = 120
+"""NIH's table has people of 414 years."""
+
+
+def read_traits(table: Table, column: Mapping[str, str], rows: Sequence[int]) -> dict[str, tuple[str, ...]]:
+    """Trait -> a value for each of the rows, '' where nobody knows: sex F or M, age in years, view in capitals.
+
+    column: trait -> column of the table; one that is not there is passed over.
+    """
+    given = {trait: table.columns[name] for trait in TRAITS if (name := column.get(trait)) in table.columns}
+    return {trait: _convert(cells, READ[trait], rows) for trait, cells in given.items()}
+
+
+def _convert(cells: Sequence[str], read: Callable[[str], str], rows: Sequence[int]) -> tuple[str, ...]:
+    values = {cell: read(cell) for cell in set(cells)}
+    return tuple(values[cells[row]] for row in rows)
+
+
+def _read_age(cell: str) -> str:
+    found = AGE.fullmatch(cell)
+    return str(int(found[1])) if found and int(found[1]) <= OLDEST else ""
+
+
+READ: dict[str, Callable[[str], str]] = {
+    "sex": lambda cell: SEXES.get(cell.lower(), ""),
+    "age": _read_age,
+    "view": str.upper,
+}

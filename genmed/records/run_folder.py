@@ -124,6 +124,7 @@ class RunFolder:
         self.checkpoints_path = path / "checkpoints"
         self.bundle_path = path / "bundle.json"
         self.verifications_path = path / "verifications.jsonl"
+        self.evaluations_path = path / "evaluations"
 
     @property
     def name(self) -> str:

@@ -24,6 +24,7 @@ from genmed.parts.data.loader import BatchLoader
 from genmed.parts.data.records import UNKNOWN
 from genmed.records.run_folder import RunDocument, RunFolder, now, this_process, write_table
 from genmed.workflows.assemble import Session
+from genmed.workflows.evaluation.kept import evaluate_own
 from genmed.workflows.index import Index, life_of
 from genmed.workflows.recording import Recorder, StopSignal
 from genmed.workflows.reporting import Reporter
@@ -80,7 +81,9 @@ def execute(
                 folder.log(f"From step {trace.parted_at} on the steps took the place of others, recorded before")
             results = evaluate_selected(training)
         write_predictions(folder.predictions_path, session, results)
-        return _complete(folder, index, progress, results, fingerprint)
+        document = _complete(folder, index, progress, results, fingerprint)
+    _evaluate(folder, reporter)
+    return document
 
 
 def _open_trace(folder: RunFolder, document: RunDocument, session: Session, replace: bool) -> TraceFile | NoTrace:
@@ -171,6 +174,14 @@ def _complete(
     folder.log(f"Test AUROC (mean of classes): {'undefined' if headline is None else f'{headline:.4f}'}")
     folder.log("Completed")
     return document
+
+
+def _evaluate(folder: RunFolder, reporter: Reporter) -> None:
+    """Results with intervals; the run is complete without them, and `genmed evaluate` makes them anew."""
+    try:
+        evaluate_own(folder)
+    except GenmedError as error:
+        reporter.message(f"No results: {error.say()}")
 
 
 def _digest_what_is_left(folder: RunFolder) -> dict[str, str]:

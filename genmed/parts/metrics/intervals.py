@@ -40,8 +40,8 @@ def estimate(sample: Sample, seed: int, resamples: int = RESAMPLES) -> dict[str,
     An interval is given from 10 patients with the class and 10 without on; a mean's where one of its classes has one.
     """
     once = Resamples(np.ones((sample.unit_count, 1), np.uint8))
-    values, drawn = measure_in(sample, once), resample(sample, seed, resamples)
-    sure = find_sure(sample)
+    values, sure = measure_in(sample, once), find_sure(sample)
+    drawn = resample(sample, seed, resamples) if sure else {}
     return {
         name: Estimate(_plain(value[0]), *(_find_interval(drawn[name]) if name in sure else (None, None)))
         for name, value in values.items()

@@ -1,0 +1,102 @@
+"""genmed evaluate"""
+
+from typing import Any
+
+from genmed.cli.options import Debug, Json, Root, RunReference, root_folder
+
+
+def command(run: RunReference, root: Root = None, json: Json = False, debug: Debug = False) -> None:
+    """Measure a finished run on its test images: each metric with its interval over patients."""
+    from genmed.cli.output import print_json
+    from genmed.workflows.evaluation.kept import evaluate_own
+    from genmed.workflows.overview import find_run
+
+    evaluation = evaluate_own(find_run(run, root_folder(root)))
+    print_json(evaluation) if json else print_evaluation(evaluation)
+
+
+SURE = {"auroc": "AUROC (95%)", "average_precision": "AP (95%)"}
+AT_THRESHOLD = {"sensitivity": "sensitivity", "specificity": "specificity", "f1": "F1", "net_benefit": "net benefit"}
+CALIBRATION = {"brier": "Brier", "ece": "ECE", "calibration_slope": "slope"}
+"""Metric -> what its column is called."""
+
+
+def print_evaluation(evaluation: dict[str, Any]) -> None:
+    """By class: how it ranks, and whether scores are probabilities; what is called at the threshold; by group."""
+    from genmed.cli.output import print_table, show_number
+    from genmed.cli.results import print_pairs
+
+    names = [*evaluation["classes"], "macro"]
+    columns = ["positives", *SURE.values(), *CALIBRATION.values()]
+    rows = [
+        [_call(name), _show_positives(evaluation, name)]
+        + [_show_estimate(evaluation, evaluation["metrics"], metric, name) for metric in SURE]
+        + [show_number(_value(evaluation, metric, name), 3) for metric in CALIBRATION]
+        for name in names
+    ]
+    print_table(["class", *columns], rows, numbers=columns)
+    columns = ["threshold", *AT_THRESHOLD.values()]
+    rows = [
+        [_call(name), show_number(evaluation["thresholds"].get(name))]
+        + [show_number(_value(evaluation, metric, name), 3) for metric in AT_THRESHOLD]
+        for name in names
+    ]
+    print_table(["class", *columns], rows, numbers=columns)
+    if evaluation["groups"]:
+        rows = [
+            [group["by"], group["value"], f"{group['images']:,}", _show_count(group["patients"])]
+            + [_show_estimate(evaluation, group["metrics"], metric, "macro") for metric in SURE]
+            for group in evaluation["groups"]
+        ]
+        columns = ["images", "patients", *(f"mean {column}" for column in SURE.values())]
+        print_table(["by", "group", *columns], rows, numbers=columns)
+    print_pairs(_describe(evaluation))
+
+
+def _describe(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
+    left_out, split = evaluation["undefined"], evaluation["split"]
+    judged = "studies, by the highest score of their images" if evaluation["studies"] else "images"
+    whole = [name for name in ("accuracy", "quadratic_kappa") if f"{split}_{name}" in evaluation["metrics"]]
+    drawn = f"{evaluation['level']:.0%}, {evaluation['resamples']:,} resamples by {evaluation['unit']}"
+    return [
+        *((name.replace("_", " "), _show_estimate(evaluation, evaluation["metrics"], name)) for name in whole),
+        ("run", evaluation["run"]),
+        ("data", f"{evaluation['dataset']}, {split}: {evaluation['images']:,} images"),
+        ("patients", _show_count(evaluation["patients"])),
+        ("judged", judged),
+        ("split", evaluation["split_source"]),
+        ("intervals", f"{drawn}; of classes that 10 have and 10 have not"),
+        ("thresholds", f"where sensitivity + specificity is highest on {evaluation['thresholds_from']}"),
+        *([("left out", f"{', '.join(left_out)}: all or no images have it")] if left_out else []),
+        ("seeds", "the intervals are of the test's patients alone, not of what another seed would have given"),
+    ]
+
+
+def _call(name: str) -> str:
+    return "mean of classes" if name == "macro" else name
+
+
+def _value(evaluation: dict[str, Any], metric: str, name: str) -> float | None:
+    value: float | None = evaluation["metrics"][f"{evaluation['split']}_{metric}_{name}"]["value"]
+    return value
+
+
+def _show_positives(evaluation: dict[str, Any], name: str) -> str:
+    if name == "macro":
+        return ""
+    positives = evaluation["positives"][name]
+    return f"{positives:,}/{positives + evaluation['negatives'][name]:,}"
+
+
+def _show_estimate(evaluation: dict[str, Any], metrics: dict[str, Any], metric: str, name: str = "") -> str:
+    """`0.914 (0.889, 0.937)`."""
+    from genmed.cli.output import show_number
+
+    found = metrics["_".join(filter(None, (evaluation["split"], metric, name)))]
+    if found["low"] is None:
+        return show_number(found["value"], 3)
+    return f"{found['value']:.3f} ({found['low']:.3f}, {found['high']:.3f})"
+
+
+def _show_count(count: int | None) -> str:
+    return "nobody knows them" if count is None else f"{count:,}"

@@ -1,0 +1,81 @@
+"""`evaluations/` in a run's folder: one sealed document for each set of images that the run was evaluated on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from genmed.ground.errors import RecordError
+from genmed.ground.files import storage_errors
+from genmed.ground.fingerprints import digest_file
+from genmed.ground.sealed import read_sealed, write_sealed
+from genmed.records.run_folder import RunFolder, now
+from genmed.workflows.evaluation.measured import Results, choose_by_validation, measure_results
+from genmed.workflows.evaluation.scored import read_scored
+
+OWN = "test"
+"""The evaluation on the run's own test images."""
+
+
+def evaluate_own(folder: RunFolder) -> dict[str, Any]:
+    """Results on the run's own test images, from its own tables; kept, and returned.
+
+    Raises RecordError where the run is not complete or its tables are damaged.
+    """
+    results = measure_results(read_scored(folder, "test"), choose_by_validation(read_scored(folder, "val")))
+    described = read_sealed(folder.data_path)
+    known = {
+        "dataset": described["dataset"],
+        "title": described["title"],
+        "own": True,
+        "data_fingerprint": described["fingerprint"],
+        "split": "test",
+        "split_source": described["split"]["source"],
+        "thresholds_from": "val",
+        "predictions": {"file": folder.predictions_path.name, "sha256": digest_file(folder.predictions_path)},
+    }
+    return write_evaluation(folder, OWN, known, results)
+
+
+def write_evaluation(folder: RunFolder, name: str, known: Mapping[str, Any], results: Results) -> dict[str, Any]:
+    """known: what the images are, by the document's keys."""
+    document = folder.read()
+    evaluation = {
+        "schema": 1,
+        "name": name,
+        "run": document.name,
+        "fingerprint": document.fingerprint,
+        "created": now().isoformat(),
+        **known,
+        **results.to_json(str(known["split"])),
+    }
+    with storage_errors(folder.evaluations_path):
+        folder.evaluations_path.mkdir(exist_ok=True)
+    write_sealed(folder.evaluations_path / f"{name}.json", evaluation)
+    return evaluation
+
+
+def read_evaluations(folder: RunFolder) -> dict[str, dict[str, Any]]:
+    """By name, the run's own test first. Raises RecordError where one is damaged."""
+    names = sorted(path.stem for path in folder.evaluations_path.glob("*.json"))
+    return {name: read_evaluation(folder, name) for name in sorted(names, key=lambda name: (name != OWN, name))}
+
+
+def read_evaluation(folder: RunFolder, name: str) -> dict[str, Any]:
+    """Raises RecordError where it is missing or damaged."""
+    path = folder.evaluations_path / f"{name}.json"
+    document = read_sealed(path)
+    if document.get("schema") != 1:
+        raise RecordError(f"{path} is of schema {document.get('schema')}, which this genmed does not read")
+    return document
+
+
+def own_results(folder: RunFolder) -> dict[str, Any]:
+    """The evaluation on the run's own test: the one kept if it is of the predictions that are there, else anew."""
+    try:
+        kept = read_evaluation(folder, OWN)
+        if kept["predictions"]["sha256"] == digest_file(folder.predictions_path):
+            return kept
+    except (RecordError, FileNotFoundError):
+        pass
+    return evaluate_own(folder)

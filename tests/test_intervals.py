@@ -1,5 +1,6 @@
 """Metrics in resamples against scikit-learn, and intervals against a bootstrap written out image by image."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 
 from genmed.ground.randomness import draw_uniform
-from genmed.parts.metrics.calibration import BINS, draw_reliability, fit_logistic, to_logits
+from genmed.parts.metrics.calibration import BINS, draw_reliability, expit, fit_logistic, to_logits
 from genmed.parts.metrics.intervals import LEAST_PATIENTS, estimate, resample
 from genmed.parts.metrics.of_class import OF_RANKING, OF_SUMS
 from genmed.parts.metrics.sample import Sample
@@ -178,12 +179,14 @@ def test_intervals_are_those_of_a_bootstrap_over_patients_written_out() -> None:
 
 
 def test_slope_of_a_resample_is_near_that_of_a_fit_of_its_own() -> None:
-    sample = draw(800, 1, 400, unknown=0)
+    drawn = draw(800, 1, 400, unknown=0)
+    rare = expit(to_logits(drawn.scores) - 2.5).astype(np.float32)  # so that level and slope depend on each other
+    sample = replace(drawn, scores=rare)
     slopes = resample(sample, 1, 300)["calibration_slope_c0"]
     fitted = []
     for number in range(300):
-        drawn = (draw_uniform((1, "bootstrap", number), (400,)) * 400).astype(int)
-        rows = np.concatenate([np.flatnonzero(sample.units == patient) for patient in drawn])
+        chosen = (draw_uniform((1, "bootstrap", number), (400,)) * 400).astype(int)
+        rows = np.concatenate([np.flatnonzero(sample.units == patient) for patient in chosen])
         fit = fit_logistic(to_logits(sample.scores[rows, 0]), sample.truth[rows, 0] == 1)
         assert fit is not None
         fitted.append(fit.slope)
@@ -207,6 +210,12 @@ def test_interval_needs_ten_patients_with_the_class_and_ten_without() -> None:
         for name in names[1:]:
             assert (found[f"{metric}_{name}"].low, found[f"{metric}_{name}"].high) == (None, None)
             assert found[f"{metric}_{name}"].value is not None
+    twins = np.maximum(np.arange(60) - 3, 0)  # the first four images are of one patient
+    of_nine = np.where(np.arange(60) < 12, 1, 0).astype(np.int8)[:, None]
+    found = estimate(Sample(scores[:, :1], of_nine, twins, ("nine",), "binary", {}), 0, 50)
+    assert found["auroc_nine"].low is None
+    found = estimate(Sample(scores[:, :1], 1 - of_nine, twins, ("nine",), "binary", {}), 0, 50)
+    assert found["auroc_nine"].low is None
     images_of_nine = Sample(scores, truth, np.arange(60) % 9, names, "multi-label", {})
     assert {value.low for value in estimate(images_of_nine, 0, 50).values()} == {None}
 

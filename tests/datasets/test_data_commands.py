@@ -15,14 +15,16 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from genmed.ground.errors import RequestError
+from genmed.ground.errors import DataError, RequestError
 from genmed.parts.data.augmentation import PRESETS, augment, draw_epoch
 from genmed.parts.data.datasets import DATASETS
 from genmed.parts.data.datasets.phantom import draw_image
 from genmed.parts.data.images import Preparation, read_image
+from genmed.workflows.inspection.choosing import own_words
 from genmed.workflows.inspection.image_cache import parse_size
+from tests.datasets.making import make_folder
 from tests.datasets.making_dicom import make_dicom
-from tests.harness import Command, Genmed, own_environment
+from tests.harness import TINY_MODEL, Command, Genmed, own_environment
 
 Pixels = npt.NDArray[np.uint8]
 COLUMNS = "path,patient,study,split,Mass"
@@ -179,8 +181,8 @@ def test_a_sound_dataset_has_no_problems_and_leaves_no_trace(own_cache: Genmed, 
     found = result.json
     assert set(found) == {
         "schema", "dataset", "root", "task", "images", "patients", "studies", "sites", "classes", "split", "sizes",
-        "depths", "colour", "monochrome1", "formats", "duplicates", "broken", "counts", "problems", "notes", "licence",
-        "citation", "lineage",
+        "depths", "colour", "monochrome1", "formats", "duplicates", "broken", "left_out", "counts", "problems", "notes",
+        "licence", "citation", "lineage",
     }  # fmt: skip
     assert (found["schema"], found["dataset"], found["root"]) == (1, "nih", str(nih))
     assert (found["images"], found["patients"], found["studies"]) == (100, 40, None)
@@ -291,9 +293,65 @@ def test_dicom_bits_and_inverted_files_are_counted_and_colour_is_told(genmed: Ge
     assert any("2 images in colour" in note for note in found["notes"])
 
 
+def test_broken_images_that_are_skipped_are_a_note_and_no_problem(genmed: Genmed, tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", (), 2)
+    (root / "C0 of 2" / "broken.png").write_bytes(b"")
+    check = ["data", "check", root, "--dataset", "folder", "--json"]
+    stopped = genmed(*check)
+    assert (stopped.code, stopped.json["problems"]) == (1, ["1 image cannot be read"])
+    assert (stopped.json["images"], stopped.json["left_out"]) == (37, {})
+    skipped = genmed(*check, "--on-bad-image", "skip")
+    assert (skipped.code, skipped.json["problems"]) == (0, [])
+    assert "Left out: 1 image that cannot be read (C0 of 2/broken.png)" in skipped.json["notes"]
+    assert skipped.json["broken"] == stopped.json["broken"]
+    assert list(skipped.json["left_out"]) == ["C0 of 2/broken.png"]
+    assert (skipped.json["images"], skipped.json["formats"]) == (36, {".jpeg": 18, ".png": 18})
+    assert sum(side["images"] for side in skipped.json["split"]["sides"].values()) == 36
+
+
+def test_files_and_folders_that_are_passed_over_are_noted(genmed: Genmed, tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data")
+    for name in ("train/C0 of 2/notes.txt", "test/C1 of 2/a/b.csv", "train/C0 of 2/.hidden", "train/README.md"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).touch()
+    (root / "test" / "loose.png").write_bytes((root / "train" / "C0 of 2" / "person0_1.png").read_bytes())
+    (root / "train" / "Empty").mkdir()
+    checked = genmed("data", "check", root, "--dataset", "folder", "--json")
+    assert checked.json["notes"][:3] == [
+        "No image in class folder train/Empty",
+        "Left out: 2 files without the suffix of an image (test/C1 of 2/a/b.csv, train/C0 of 2/notes.txt)",
+        "Left out: 1 image in no class folder (test/loose.png)",
+    ]
+    small = ["--model", TINY_MODEL, "--image-size", "16", "--epochs", "1", "--batch-size", "8"]
+    trained = genmed("train", "--dataset", "folder", "--data-root", root, *small)
+    assert checked.json["notes"][0] in trained.err.splitlines()
+    assert json.loads((genmed.run_folder() / "data.json").read_text())["notes"] == checked.json["notes"][:3]
+
+
+@pytest.mark.parametrize(
+    ("flag", "in_its_place"),
+    [
+        ("--data-root", "PATH"),
+        ("--val-ratio", "--set data.val_ratio"),
+        ("--test-ratio", "--set data.test_ratio"),
+        ("--split-seed", "--set data.split_seed"),
+        ("--weights", "model.weights"),
+    ],
+)
+def test_hints_name_no_flag_that_the_data_commands_lack(flag: str, in_its_place: str) -> None:
+    with pytest.raises(DataError) as caught, own_words():
+        raise DataError("wrong", f"change {flag} or --on-bad-image")
+    assert caught.value.hint == f"change {in_its_place} or --on-bad-image"
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        ("check {nih} --dataset nih --on-bad-image leave", "set by --on-bad-image"),
+        (
+            "check {nih} --dataset nih --set data.val_ratio=0.6 --set data.test_ratio=0.5",
+            "got 0.6 + 0.5 (set by --set data.test_ratio, --set data.val_ratio)",
+        ),
         ("check {nih}", "phantom is made by genmed and reads no folder"),
         ("check {nih}/nowhere --dataset nih", "no data folder"),
         ("check {nih} --dataset rsna", "is not in the layout of"),
@@ -414,11 +472,28 @@ def test_sheet_by_class_shows_as_many_of_each(genmed: Genmed, nih: Path, tmp_pat
 def test_sheet_treats_broken_images_as_the_config_says(genmed: Genmed, planted: Path, tmp_path: Path) -> None:
     show = ["data", "show", planted, "--dataset", "manifest", "--image-size", "24", "--set", "data.split=patient"]
     stopped = genmed(*show, "--out", tmp_path / "a.png")
+    assert "--on-bad-image skip" in stopped.err
     assert (stopped.code, (tmp_path / "a.png").exists()) == (2, False)
     assert "2 images cannot be read" in stopped.err
-    skipped = genmed(*show, "--out", tmp_path / "a.png", "--set", "data.on_bad_image=skip", "--count", "99", "--json")
+    skipped = genmed(*show, "--out", tmp_path / "a.png", "--on-bad-image", "skip", "--count", "99", "--json")
     assert skipped.code == 0, skipped.err
     assert len(skipped.json["shown"]) == 18
+
+
+def test_sheet_of_so_few_images_that_no_split_is_possible_shows_them_without_a_side(
+    genmed: Genmed, tmp_path: Path
+) -> None:
+    for number in range(2):
+        save(tmp_path / "data" / f"class {number}" / "a.png", radiograph(number))
+    out = tmp_path / "a.png"
+    result = genmed("data", "show", tmp_path / "data", "--dataset", "folder", "--out", out, "--json")
+    assert result.code == 0, result.err
+    assert [(entry["side"], entry["labels"]) for entry in result.json["shown"]] == [
+        (None, ["class 0"]),
+        (None, ["class 1"]),
+    ]
+    (line,) = result.err.splitlines()
+    assert line.startswith("Note: the images are shown without their sides: the ")
 
 
 # cache

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genmed.cli.data.options import DataPath, Dataset, Settings
+from genmed.cli.data.options import DataPath, Dataset, OnBadImage, Settings
 from genmed.cli.options import Debug, Json
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def command(
     path: DataPath = None,
     dataset: Dataset = None,
+    on_bad_image: OnBadImage = None,
     settings: Settings = None,
     limit: Annotated[
         int, typer.Option(min=0, metavar="N", help="So many groups of equal images, and broken ones, are named.")
@@ -25,10 +26,10 @@ def command(
     """Read every image of a dataset and say what is in it: exit code 1 where a training should not begin."""
     from genmed.cli.output import print_json
     from genmed.cli.screen import open_screen
-    from genmed.workflows.inspection.choosing import choose_data
+    from genmed.workflows.inspection.choosing import choose_data, own_words
 
-    config = choose_data(path, {"data.dataset": dataset}, settings or ())
-    with open_screen() as screen:
+    config = choose_data(path, {"data.dataset": dataset, "data.on_bad_image": on_bad_image}, settings or ())
+    with own_words(), open_screen() as screen:
         from genmed.workflows.inspection.check import check_data
 
         found = check_data(config, screen)

@@ -31,6 +31,12 @@ Dataset = Annotated[
         show_default=False,
     ),
 ]
+OnBadImage = Annotated[
+    str | None,
+    typer.Option(
+        "--on-bad-image", metavar="stop|skip", help="Stop, or leave out what cannot be read.", show_default=False
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any key of the config; repeatable.", show_default=False),

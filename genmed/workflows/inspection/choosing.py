@@ -1,6 +1,8 @@
 """The config of a command that looks at data: a dataset, the folder that it lies in, and what else is set."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,32 @@ ORIGINS = {
     "data.root": "PATH",
     "data.dataset": "--dataset",
     "data.image_size": "--image-size",
+    "data.on_bad_image": "--on-bad-image",
     "augmentation.preset": "--augmentation",
     "seed": "--seed",
 }
 """How a value that may be given is called on the command line."""
+OWN_WORDS = {
+    "--data-root": "PATH",
+    "--val-ratio": "--set data.val_ratio",
+    "--test-ratio": "--set data.test_ratio",
+    "--split-seed": "--set data.split_seed",
+    "--num-workers": "--set compute.num_workers",
+    "--weights": "model.weights",
+    "--root or GENMED_CACHE": "GENMED_CACHE",
+}
+"""What hints name that the data commands lack, and what these have in its place."""
+
+
+@contextmanager
+def own_words() -> Iterator[None]:
+    """Within it the hints of errors name what the data commands have, and not what `genmed train` has."""
+    try:
+        yield
+    except RequestError as error:
+        words = "|".join(map(re.escape, OWN_WORDS))
+        error.hint = re.sub(words, lambda found: OWN_WORDS[found[0]], error.hint)
+        raise
 
 
 def choose_data(path: Path | None, flags: Mapping[str, Any], settings: Sequence[str]) -> Config:
@@ -27,10 +51,8 @@ def choose_data(path: Path | None, flags: Mapping[str, Any], settings: Sequence[
     if path is not None and not path.is_dir():
         raise ConfigError(f"no data folder {path}", "give the folder that the dataset lies in")
     given = {**flags, "data.root": None if path is None else str(path)}
-    try:
+    with own_words():
         config = configure(given, settings=settings, origins=ORIGINS).config
-    except ConfigError as error:
-        raise ConfigError(error.message, error.hint.replace("--data-root", "PATH")) from None
     if path is not None and find_dataset(config.data.dataset).built_in:
         raise RequestError(
             f"{config.data.dataset} is made by genmed and reads no folder, got {path}",

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from genmed.ground.errors import RequestError
+from genmed.ground.wording import say_count
 
 LEAST_CELL = 128
 """Smaller images are enlarged to at least this many pixels a side."""
@@ -80,7 +81,8 @@ def draw_page(
     top = MARGIN + 30 * len(heads) + 22 + 14
     height = top + sum(_measure(panels, heading, grid, fonts) for heading, panels in sections) + MARGIN - GAP
     if width * height > MOST_PIXELS:
-        raise RequestError(f"{len(panels)} images make a page of {width} x {height} pixels", "show fewer with --count")
+        many = say_count(len(panels), "image")
+        raise RequestError(f"a page of {many} would have {width} x {height} pixels", "show fewer with --count")
     page = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(page)
     for number, line in enumerate(heads):

@@ -143,6 +143,7 @@ class Check:
                 "near": [group.to_json() for group in self.near],
             },
             "broken": [{"image": name, "reason": reason} for name, reason in self.broken.items()],
+            "left_out": dict(self.records.left_out),
             "counts": [asdict(count) for count in self.counts],
             "problems": self.problems,
             "notes": self.notes,

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,13 +17,18 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from genmed.cli.data.check import _print_sides_and_classes
+from genmed.cli.results import print_pairs
 from genmed.ground.errors import DataError, RequestError
 from genmed.parts.data.augmentation import PRESETS, augment, draw_epoch
 from genmed.parts.data.datasets import DATASETS
+from genmed.parts.data.datasets.chexpert import CLASSES as CHEXPERT
 from genmed.parts.data.datasets.phantom import draw_image
 from genmed.parts.data.images import Preparation, read_image
+from genmed.parts.data.records import SPLITS
 from genmed.workflows.inspection.choosing import own_words
 from genmed.workflows.inspection.image_cache import parse_size
+from genmed.workflows.inspection.report import ClassCount, LabelCount
 from tests.datasets.making import make_folder
 from tests.datasets.making_dicom import make_dicom
 from tests.harness import TINY_MODEL, Command, Genmed, own_environment
@@ -167,12 +174,62 @@ def test_check_for_people_ends_with_the_number_of_problems(genmed: Genmed, plant
     lines = [line.split("\t") for line in result.out.splitlines()]
     assert all(len(line) > 1 for line in lines)
     assert lines[-1] == ["problems", "5"]
-    assert ["c.png d.png", "several", "train test", "contradict"] in lines  # the leak before the other
-    assert ["a.png b.png", "one", "train", "agree"] not in lines
+    assert ["c.png, d.png", "several", "train test", "contradict"] in lines  # the leak before the other
+    assert ["a.png, b.png", "one", "train", "agree"] not in lines
     assert ["and 1 more", "", "", ""] in lines
     assert ["equal images", "2 groups, 4 images: 1 within one patient, 1 across patients, 1 across sides, 1 with other "
             "labels"] in lines  # fmt: skip
-    assert ["Mass", "20.0%", "4/20", "0", "4/11", "0/4", "0/5"] in lines
+    assert ["Mass", "20.0%", "4/20", "0", "4", "0", "0"] in lines
+
+
+def test_check_for_people_says_first_what_it_is_and_last_what_is_wrong(genmed: Genmed, planted: Path) -> None:
+    names = [line.split("\t")[0] for line in genmed("data", "check", planted, "--dataset", "manifest").out.splitlines()]
+    assert names[:6] == ["dataset", "folder", "task", "images", "patients", "studies"]
+    order = ["split", "sizes", "licence", "side", "class", "broken image", "broken images", "note", "problem"]
+    assert [names.index(name) for name in order] == sorted(names.index(name) for name in order)
+    assert "citation" not in names  # nobody knows one
+    assert "lineage" not in names
+
+
+def test_broken_image_is_named_once_with_its_reason(genmed: Genmed, planted: Path) -> None:
+    lines = genmed("data", "check", planted, "--dataset", "manifest").out.splitlines()
+    assert "y.png\tis empty (0 bytes)" in lines
+
+
+def test_tables_of_the_largest_dataset_fit_100_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CheXpert's: long names of classes, many images, many unknown."""
+    count = LabelCount(105_581, 117_833, 112_123)
+    found: Any = SimpleNamespace(
+        classes=[ClassCount(name, count, dict.fromkeys(SPLITS, count)) for name in CHEXPERT],
+        sites={},
+        describe_side=lambda side: (178_731, 51_632),
+    )
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    _print_sides_and_classes(found)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= 100
+    for name in CHEXPERT:
+        (line,) = [line for line in lines if f" {name} " in line]
+        assert "105,581/223,414" in line
+        assert line.split().count("105,581") == 3
+
+
+def test_long_values_are_broken_between_words_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = [("note", "word " * 30 + "a-word-of-" + "many-letters" * 9), ("problems", "0")]
+    print_pairs(pairs)
+    assert capsys.readouterr().out == f"note\t{pairs[0][1]}\nproblems\t0\n"
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_pairs(pairs)
+    first, second, long, last = capsys.readouterr().out.splitlines()
+    assert (first[:10], second[:10], long[:10], last) == ("note      ", " " * 10, " " * 10, "problems  0")
+    assert max(len(first), len(second)) <= 100
+    assert long.strip() == pairs[0][1].split()[-1]
 
 
 def test_a_sound_dataset_has_no_problems_and_leaves_no_trace(own_cache: Genmed, nih: Path, tmp_path: Path) -> None:

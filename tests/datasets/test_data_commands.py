@@ -144,8 +144,38 @@ def test_planted_duplicates_are_found_and_classified(genmed: Genmed, planted: Pa
         "1 study on several sides of the split (a leak): p7/s-p7",
         "1 group of equal images across sides of the split (a leak): c.png and d.png",
         "1 group of nearly equal images across sides of the split (a leak): e.png and f.jpg",
+        "1 group of equal images with labels that contradict each other: c.png, d.png",
     ]
     assert result.json["split"]["patients_on_several"] == ["p7"]
+
+
+@pytest.mark.parametrize(
+    ("second", "patients", "labels", "told"),
+    [
+        ("b.png", ("p1", "p2"), "10", "1 group of equal images with labels that contradict each other: a.png, b.png"),
+        ("b.png", ("p1", "p1"), "10", "1 group of equal images with labels that contradict each other: a.png, b.png"),
+        ("b.png", ("p1", "p2"), ("1", "-1"), None),
+        ("b.png", ("p1", "p2"), "11", None),
+        ("b.jpg", ("p1", "p2"), "10", "1 group of nearly equal images with labels that contradict each other: a.png"),
+        ("b.jpg", ("p1", "p1"), "10", None),
+    ],
+    ids=["equal", "equal of one patient", "equal, one unknown", "equal, one label", "near", "near of one patient"],
+)
+def test_equal_images_with_contradicting_labels_on_one_side_are_a_problem(
+    genmed: Genmed, tmp_path: Path, second: str, patients: tuple[str, str], labels: str, told: str | None
+) -> None:
+    root, rows = tmp_path / "data", []
+    for name, patient, label in zip(("a.png", second), patients, labels, strict=True):
+        save(root / name, radiograph(1), **({"quality": 90} if name == "b.jpg" else {}))
+        rows.append(f"{name},{patient},s-{name},train,{label}")
+    for number, side in enumerate(("train", "val", "test")):
+        save(root / f"{side}.png", radiograph(2 + number))
+        rows.append(f"{side}.png,q{number},t{number},{side},{number % 2}")
+    result = genmed("data", "check", write_manifest(root, rows), "--dataset", "manifest", "--json")
+    assert result.code == (1 if told else 0)
+    assert [problem[: len(told or "")] for problem in result.json["problems"]] == ([told] if told else [])
+    contradict = [note for note in result.json["notes"] if "contradict" in note]
+    assert bool(contradict) == (second == "b.jpg" and told is None)
 
 
 def test_near_images_bring_those_that_are_equal_to_them(genmed: Genmed, tmp_path: Path) -> None:
@@ -173,7 +203,7 @@ def test_check_for_people_ends_with_the_number_of_problems(genmed: Genmed, plant
     assert result.code == 1
     lines = [line.split("\t") for line in result.out.splitlines()]
     assert all(len(line) > 1 for line in lines)
-    assert lines[-1] == ["problems", "5"]
+    assert lines[-1] == ["problems", "6"]
     assert ["c.png, d.png", "several", "train test", "contradict"] in lines  # the leak before the other
     assert ["a.png, b.png", "one", "train", "agree"] not in lines
     assert ["and 1 more", "", "", ""] in lines

@@ -109,7 +109,17 @@ def _list_problems(sides: Sides, broken: int, equal: Sequence[Group], near: Sequ
             told.append(
                 f"{say_count(len(leaks), 'group')} of {what} images across sides of the split (a leak): {first}"
             )
+    for what, groups in (("equal", equal), ("nearly equal", near)):
+        if wrong := [group for group in groups if _is_mislabelled(group, what == "equal")]:
+            many = say_count(len(wrong), "group")
+            told.append(f"{many} of {what} images with labels that contradict each other: {name_some(wrong[0].images)}")
     return told
+
+
+def _is_mislabelled(group: Group, equal: bool) -> bool:
+    """Whether a label must be wrong. Near images of one patient may be two takes, of which one alone shows a finding;
+    of two patients they are one picture."""
+    return group.labels_differ and (equal or group.across_patients is True)
 
 
 def _note_left_out(records: Records) -> list[str]:
@@ -129,7 +139,7 @@ def _note_groups(equal: Sequence[Group], near: Sequence[Group]) -> list[str]:
         across = sum(group.across_patients is True for group in groups)
         if across:
             told.append(f"{say_count(across, 'group')} of {what} images across patients: is one person named twice?")
-        differ = sum(group.labels_differ for group in groups)
+        differ = sum(group.labels_differ and not _is_mislabelled(group, what == "equal") for group in groups)
         if differ:
             told.append(f"{say_count(differ, 'group')} of {what} images with labels that contradict each other")
     return told

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from genmed.cli.data.check import _print_sides_and_classes
 from genmed.cli.results import print_pairs
@@ -28,6 +28,7 @@ from genmed.parts.data.images import Preparation, read_image
 from genmed.parts.data.records import SPLITS
 from genmed.workflows.inspection.choosing import own_words
 from genmed.workflows.inspection.image_cache import parse_size
+from genmed.workflows.inspection.page import Panel, draw_page
 from genmed.workflows.inspection.report import ClassCount, LabelCount
 from tests.datasets.making import make_folder
 from tests.datasets.making_dicom import make_dicom
@@ -506,23 +507,84 @@ def test_sheet_shows_the_prepared_bytes_and_what_augmentation_makes_of_them(
     assert [page.shape[1], page.shape[0]] == [result.json["width"], result.json["height"]]
     assert len(shown) == 5
     assert "07.png" in {entry["id"] for entry in shown}  # the only one of its class
+    times = int(result.json["drawn_at"])
+    assert times > 1
     draws = {epoch: draw_epoch(9, epoch, 20) for epoch in (1, 2)}
     for entry in shown:
         row = int(entry["id"][:2])
         prepared = Preparation(24, 3 if colour == "rgb" else 1).apply(read_image(root / entry["id"]))
-        places = [find_block(page, enlarge(prepared, 6))]  # 6 * 24 = 144, the first multiple from 128 on
+        places = [find_block(page, enlarge(prepared, times))]
         for epoch in (1, 2):
             made = augment(torch.from_numpy(prepared[None]).float(), draws[epoch][row : row + 1], PRESETS["standard"])
             picture = made[0].round().clamp(0, 255).to(torch.uint8).numpy()
-            places.append(find_block(page, enlarge(picture, 6)))
+            places.append(find_block(page, enlarge(picture, times)))
         (top, left), *others = places
-        assert others == [(top, left + 144 + 4), (top, left + 2 * (144 + 4))]
+        assert others == [(top, left + 24 * times + 4), (top, left + 2 * (24 * times + 4))]
         assert entry["side"] == ("train", "val", "test")[row % 3]
         assert entry["labels"] == [
             *["Rare"] * (row == 7),
             *["Doubtful"] * (row % 3 == 1),
             *["Doubtful?"] * (row % 3 == 2),
         ]
+
+
+def test_sheet_without_augmentation_shows_each_image_once(genmed: Genmed, tmp_path: Path) -> None:
+    for number in range(4):
+        save(tmp_path / "data" / f"class {number % 2}" / f"{number}.png", radiograph(number))
+    show = ["data", "show", tmp_path / "data", "--dataset", "folder", "--image-size", "64", "--json"]
+    once = genmed(*show, "--out", tmp_path / "once.png", "--augmentation", "none").json
+    thrice = genmed(*show, "--out", tmp_path / "thrice.png").json
+    assert once["drawn_at"] == 4
+    page = np.asarray(Image.open(tmp_path / "once.png"))
+    for number in range(4):
+        top, left = find_block(page, enlarge(radiograph(number)[None], 4))
+        assert (page[top : top + 256, left + 256 : left + 256 + 28] == 255).all()  # and nothing beside it
+    assert once["width"] < thrice["width"]
+
+
+def panels(count: int, size: int, versions: int = 3) -> list[Panel]:
+    random = np.random.Generator(np.random.Philox(5))
+    pictures = random.integers(0, 256, (count, versions, 1, size, size), dtype=np.uint8)
+    return [Panel(picture, f"{number}.png", "train · Mass, Effusion") for number, picture in enumerate(pictures)]
+
+
+@pytest.mark.parametrize("size", [16, 28, 64, 224, 299, 512])
+def test_page_of_24_images_fits_a_screen(size: int) -> None:
+    page = draw_page("title", "The network sees them.", ("as prepared", "epoch 1", "epoch 2"), [("", panels(24, size))])
+    assert 1200 <= page.image.width <= 1720
+    assert page.image.height <= 1350
+    assert size * page.scale >= 96
+
+
+@pytest.mark.parametrize(("count", "size", "told"), [(24, 64, "2x"), (24, 224, "0.5x"), (2, 224, None)])
+def test_page_says_at_which_scale_it_shows_images(
+    monkeypatch: pytest.MonkeyPatch, count: int, size: int, told: str | None
+) -> None:
+    words: list[str] = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda draw, place, text, *more: words.append(text))
+    draw_page("title", "The network sees them.", ("", "", ""), [("", panels(count, size))])
+    assert words[1] == f"The network sees them.{f' Drawn at {told}.' if told else ''}"
+
+
+def test_names_below_small_images_are_readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    words: list[str] = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda draw, place, text, *more: words.append(text))
+    small = [Panel(panel.pictures, f"{number:08d}_000.png", "") for number, panel in enumerate(panels(200, 96, 1))]
+    draw_page("title", "subtitle", ("",), [("", small)])
+    assert all(panel.name in words for panel in small)
+
+
+def test_sections_stand_side_by_side_where_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    places: dict[str, tuple[int, int]] = {}
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda draw, place, text, *more: places.update({text: place}))
+    sections = [("one", panels(1, 224)), ("none there", []), ("three", panels(3, 224)), ("six", panels(6, 224))]
+    draw_page("title", "subtitle", ("a", "b", "c"), [*sections, *((f"s{n}", panels(2, 224)) for n in range(9))])
+    (left, top), (beside, same), (next_left, below), (six_left, further) = (places[name] for name, _ in sections)
+    assert same == top
+    assert beside > left
+    assert below > top  # of four columns one and the empty one have two
+    assert further > below
+    assert next_left == six_left == left
 
 
 def test_equal_commands_make_equal_pixels_and_nothing_is_overwritten(genmed: Genmed, nih: Path, tmp_path: Path) -> None:

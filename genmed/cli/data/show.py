@@ -55,7 +55,7 @@ def command(
     print_pairs(
         [
             ("file", str(sheet.file)),
-            ("page", f"{sheet.width} x {sheet.height} px"),
+            ("page", f"{sheet.width} x {sheet.height} px, images drawn at {sheet.drawn_at:g}x"),
             ("images", f"{len(sheet.shown)} of {sheet.images:,}"),
             ("seed", str(sheet.seed)),
         ]

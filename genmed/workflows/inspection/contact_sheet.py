@@ -15,7 +15,7 @@ from genmed.ground.errors import DataError, RequestError, StorageError
 from genmed.ground.files import write_bytes
 from genmed.ground.randomness import draw_order
 from genmed.ground.wording import say_count
-from genmed.parts.data.augmentation import augment, choose_strength, draw_epoch
+from genmed.parts.data.augmentation import PRESETS, augment, choose_strength, draw_epoch
 from genmed.parts.data.cache import ImageBytes
 from genmed.parts.data.datasets import find_dataset
 from genmed.parts.data.records import UNKNOWN, Pixels, Records
@@ -63,6 +63,8 @@ class Sheet:
     seed: int
     augmentation: str
     image_size: int
+    drawn_at: float
+    """Pixels of the page by pixels of an image, along a side."""
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": 1, **self.__dict__, "file": str(self.file)}
@@ -89,9 +91,14 @@ def draw_sheet(config: Config, out: Path, count: int, reporter: Reporter, *, by_
         )
         for section in sections
     ]
-    page = draw_page(_title(config, data, len(rows)), SUBTITLE, HEADINGS, panels)
+    size = config.data.image_size
+    seen = f"The network sees {size} x {size} px."
+    if is_augmented(config):
+        page = draw_page(_title(config, data, len(rows)), f"{seen} {SUBTITLE}", HEADINGS, panels)
+    else:
+        page = draw_page(_title(config, data, len(rows)), seen, ("",), panels)
     content = io.BytesIO()
-    page.save(content, "PNG")
+    page.image.save(content, "PNG")
     _check_place(out)  # by another process meanwhile
     write_bytes(out, content.getvalue())
     shown = [
@@ -100,14 +107,15 @@ def draw_sheet(config: Config, out: Path, count: int, reporter: Reporter, *, by_
     ]
     return Sheet(
         file=out,
-        width=page.width,
-        height=page.height,
+        width=page.image.width,
+        height=page.image.height,
         dataset=data.name,
         images=len(data.records),
         shown=shown,
         seed=config.seed,
         augmentation=config.augmentation.preset,
-        image_size=config.data.image_size,
+        image_size=size,
+        drawn_at=float(page.scale),
     )
 
 
@@ -145,14 +153,18 @@ def choose_by_class(records: Records, count: int, seed: int) -> list[Section]:
     return [sections[name] for name, _ in wanted]
 
 
+def is_augmented(config: Config) -> bool:
+    return choose_strength(config.augmentation) != PRESETS["none"]
+
+
 def make_pictures(config: Config, data: LoadedImages, rows: Sequence[int]) -> npt.NDArray[np.uint8]:
-    """(len(rows), 3, C, S, S): each image as prepared, then as each of EPOCHS augments it, by the draws of training."""
+    """(len(rows), V, C, S, S): each image as prepared; if any is augmented, then as each of EPOCHS changes it."""
     import torch
 
     prepared: Pixels = data.images.read(np.array(rows, dtype=np.int64))
     strength = choose_strength(config.augmentation)
     versions = [prepared]
-    for epoch in EPOCHS:
+    for epoch in EPOCHS if is_augmented(config) else ():
         draws = draw_epoch(config.seed, epoch, len(data.records))[np.array(rows, dtype=np.int64)]
         changed = augment(torch.from_numpy(prepared).float(), draws, strength)
         versions.append(changed.round().clamp(0, 255).to(torch.uint8).numpy())
@@ -181,11 +193,8 @@ def _check_place(out: Path) -> None:
 
 
 def _title(config: Config, data: LoadedImages, shown: int) -> str:
-    size = config.data.image_size
-    return (
-        f"{data.name}: {shown:,} of {say_count(len(data.records), 'image')}, {size} x {size} px, "
-        f"augmentation {_name_augmentation(config)}, seed {config.seed}"
-    )
+    many = say_count(len(data.records), "image")
+    return f"{data.name}: {shown:,} of {many}, augmentation {_name_augmentation(config)}, seed {config.seed}"
 
 
 def _name_augmentation(config: Config) -> str:

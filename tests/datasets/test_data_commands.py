@@ -687,6 +687,11 @@ def test_limit_removes_what_was_used_longest_ago_and_stays(own_cache: Genmed, ni
     unlimited = own_cache("data", "cache", "--limit", "none", "--json").json
     assert (unlimited["limit"], len(unlimited["entries"])) == (None, 2)
     assert "limit\tnone" in own_cache("data", "cache").out.splitlines()
+    told = [line for line in own_cache("data", "cache", "--limit", "1").out.splitlines() if line.startswith("removed")]
+    assert [line.rpartition(":")[0] for line in told] == [
+        f"removed\t100 images, {size} px, grey of {nih}" for size in (24, 28)
+    ]
+    assert own_cache("data", "cache", "--limit", "none").code == 0
     fill(own_cache, nih, tmp_path, 32)  # decoding keeps within no limit, too
 
 

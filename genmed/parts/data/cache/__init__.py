@@ -65,7 +65,7 @@ def open_images(
             if found is None:
                 found = workshop.decode()
         for removed in keep_within(folder, read_limit(folder)):
-            report(f"The image cache was full: removed {removed.folder.name}, {removed.size / 2**20:.0f} MiB")
+            report(f"The image cache was full: removed {removed.what}: {removed.size / 2**20:.0f} MiB")
     write_stamps(folder, records, stamps, found.images.digests.file)
     return found
 

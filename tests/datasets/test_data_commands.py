@@ -444,6 +444,21 @@ def test_hints_name_no_flag_that_the_data_commands_lack(flag: str, in_its_place:
         ("check {nih}/nowhere --dataset nih", "no data folder"),
         ("check {nih} --dataset rsna", "is not in the layout of"),
         ("check {nih} --dataset nihh", "did you mean nih?"),
+        ("check {nih} --dataset NIH", "unknown dataset 'NIH' (did you mean nih?)"),
+        ("check {nih} --dataset chexprt", "(did you mean chexpert?)"),
+        ("check {nih} {nih}/images --dataset nih", "one folder at a time, got {nih} and {nih}/images"),
+        ("show {nih} {nih}/images --dataset nih --out a.png", "one folder at a time, got {nih} and {nih}/images"),
+        (
+            "check {nih} --dataset nih --set data.val_ratio=0.1 data.test_ratio=0.1",
+            "data.test_ratio=0.1 stands alone (each KEY=VALUE has a --set of its own: --set data.test_ratio=0.1)",
+        ),
+        ("check --dataset nih --set data.val_ratio=0.1 data.test_ratio=0.1", "has a --set of its own"),
+        (
+            "check {nih}/Data_Entry_2017_v2020.csv",
+            "(give its folder, {nih}, as PATH, with --dataset manifest --set manifest.file=Data_Entry_2017_v2020.csv)",
+        ),
+        ("check {nih}/images/00000001_000.png", "is a file, and PATH is the folder of a dataset"),
+        ("check {nih} --nowhere", "No such option: --nowhere"),
         ("check {nih} --dataset nih --set data.split=official", "no official split lists"),
         ("check --dataset nih", "name their folder with PATH"),
         ("show --out sheet.jpg", "must end in .png"),
@@ -459,7 +474,7 @@ def test_wrong_requests_are_one_line_and_exit_2(genmed: Genmed, nih: Path, argum
     assert result.code == 2
     assert result.out == ""
     assert len(result.err.splitlines()) == 1
-    assert told in result.err
+    assert told.format(nih=nih) in result.err
 
 
 # show

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def command(
+    context: typer.Context,
     path: DataPath = None,
     dataset: Dataset = None,
     on_bad_image: OnBadImage = None,
@@ -31,7 +32,9 @@ def command(
     from genmed.cli.screen import open_screen
     from genmed.workflows.inspection.choosing import choose_data, own_words
 
-    config = choose_data(path, {"data.dataset": dataset, "data.on_bad_image": on_bad_image}, settings or ())
+    config = choose_data(
+        path, {"data.dataset": dataset, "data.on_bad_image": on_bad_image}, settings or (), context.args
+    )
     with own_words(), open_screen() as screen:
         from genmed.workflows.inspection.check import check_data
 

@@ -8,7 +8,7 @@ import typer
 DataPath = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[PATH]",
+        metavar="PATH",
         help="Folder that the dataset lies in; data/<dataset> unless given; phantom needs none.",
         show_default=False,
     ),

@@ -10,6 +10,7 @@ from genmed.cli.options import Debug, Json
 
 
 def command(
+    context: typer.Context,
     out: Annotated[Path, typer.Option("--out", metavar="FILE.png", help="The file to write; none is overwritten.")],
     path: DataPath = None,
     dataset: Dataset = None,
@@ -44,7 +45,7 @@ def command(
         "data.image_size": image_size,
         "data.on_bad_image": on_bad_image,
     }
-    config = choose_data(path, flags, settings or ())
+    config = choose_data(path, flags, settings or (), context.args)
     with own_words(), open_screen() as screen:
         from genmed.workflows.inspection.contact_sheet import draw_sheet
 

@@ -172,8 +172,9 @@ def suggest_key(key: str) -> str | None:
 
 
 def suggest(name: str, known: Sequence[str]) -> str:
-    """'did you mean x or y?', or the list of what is known."""
-    near = difflib.get_close_matches(name, known, 3, 0.6)
+    """'did you mean x or y?', or the list of what is known. Small letters and capitals count as equal."""
+    by_lower = {word.lower(): word for word in known}
+    near = [by_lower[word] for word in difflib.get_close_matches(name.lower(), by_lower, 3, 0.6)]
     return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
 
 

@@ -43,13 +43,15 @@ def own_words() -> Iterator[None]:
         raise
 
 
-def choose_data(path: Path | None, flags: Mapping[str, Any], settings: Sequence[str]) -> Config:
+def choose_data(
+    path: Path | None, flags: Mapping[str, Any], settings: Sequence[str], more: Sequence[str] = ()
+) -> Config:
     """path: the data root, None for the dataset's own place. flags: values by dotted key, of ORIGINS; None: not given.
 
-    Raises ConfigError, and RequestError for a folder that the dataset does not read.
+    more: what was given beside the path. Raises ConfigError, and RequestError for a folder that the dataset does not
+    read.
     """
-    if path is not None and not path.is_dir():
-        raise ConfigError(f"no data folder {path}", "give the folder that the dataset lies in")
+    _check_folder(path, more)
     given = {**flags, "data.root": None if path is None else str(path)}
     with own_words():
         config = configure(given, settings=settings, origins=ORIGINS).config
@@ -59,3 +61,29 @@ def choose_data(path: Path | None, flags: Mapping[str, Any], settings: Sequence[
             "name the dataset of these files with --dataset; `genmed data list` has all",
         )
     return config
+
+
+def _check_folder(path: Path | None, more: Sequence[str]) -> None:
+    """Raises RequestError where there is more than one; ConfigError where it is no folder."""
+    for text in [*([] if path is None or path.exists() else [str(path)]), *more]:
+        if "=" in text:
+            raise RequestError(f"{text} stands alone", f"each KEY=VALUE has a --set of its own: --set {text}")
+    if more:
+        raise RequestError(
+            f"one folder at a time, got {path} and {' and '.join(more)}", "each has a command of its own"
+        )
+    if path is None or path.is_dir():
+        return
+    if path.is_file():
+        raise ConfigError(f"{path} is a file, and PATH is the folder of a dataset", _say_how_to_name(path))
+    raise ConfigError(f"no data folder {path}", "give the folder that the dataset lies in")
+
+
+def _say_how_to_name(file: Path) -> str:
+    """How to come from a file to the dataset that it belongs to."""
+    folder = f"give its folder, {file.parent}, as PATH"
+    if file.suffix.lower() in (".csv", ".tsv", ".txt"):
+        return f"{folder}, with --dataset manifest --set manifest.file={file.name}"
+    if file.suffix.lower() == ".npz":
+        return f"{folder}, with --dataset medmnist:{re.sub(r'_[0-9]+$', '', file.stem)}"
+    return "give the folder that the dataset lies in"

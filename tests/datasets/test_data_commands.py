@@ -1,5 +1,6 @@
 """genmed data: the datasets by name, a check of all images, the contact sheet, the image cache."""
 
+import csv
 import json
 import os
 import re
@@ -397,6 +398,37 @@ def test_broken_images_that_are_skipped_are_a_note_and_no_problem(genmed: Genmed
     assert sum(side["images"] for side in skipped.json["split"]["sides"].values()) == 36
 
 
+def test_csv_lists_what_is_to_be_mended(genmed: Genmed, planted: Path, tmp_path: Path) -> None:
+    out = tmp_path / "findings.csv"
+    check = ["data", "check", planted, "--dataset", "manifest", "--csv", out]
+    result = genmed(*check, "--limit", "0")
+    assert f"all of them\t{out}" in result.out.splitlines()
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["kind", "group", "image", "patient", "side", "labels", "reason"]
+    assert [tuple(row.values())[:6] for row in rows] == [
+        ("broken", "", "x.png", "r", "train", ""),
+        ("broken", "", "y.png", "r", "train", ""),
+        ("equal", "1", "a.png", "p1", "train", "Mass"),
+        ("equal", "1", "b.png", "p1", "train", "Mass"),
+        ("equal", "2", "c.png", "p2", "train", "Mass"),
+        ("equal", "2", "d.png", "p3", "test", ""),
+        ("near", "3", "e.png", "p4", "val", ""),
+        ("near", "3", "f.jpg", "p5", "test", ""),
+        ("near", "4", "g.png", "p6", "train", ""),
+        ("near", "4", "h.png", "p6", "train", "Mass"),
+    ]
+    assert rows[1]["reason"] == f"{planted / 'y.png'} is empty (0 bytes)"
+    content = out.read_bytes()
+    again = genmed(*check, "--json")
+    assert (again.code, out.read_bytes()) == (2, content)
+    assert again.json["error"]["message"] == f"{out} exists, and nothing is overwritten"
+    out.unlink()
+    assert genmed(*check, "--on-bad-image", "skip").code == 1
+    assert out.read_text().splitlines()[2].startswith("broken,,y.png,r,,,")  # on no side
+    assert [path.name for path in out.parent.glob("*findings*")] == ["findings.csv"]
+
+
 def test_files_and_folders_that_are_passed_over_are_noted(genmed: Genmed, tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data")
     for name in ("train/C0 of 2/notes.txt", "test/C1 of 2/a/b.csv", "train/C0 of 2/.hidden", "train/README.md"):
@@ -461,6 +493,8 @@ def test_hints_name_no_flag_that_the_data_commands_lack(flag: str, in_its_place:
         ("check {nih} --nowhere", "No such option: --nowhere"),
         ("check {nih} --dataset nih --set data.split=official", "no official split lists"),
         ("check --dataset nih", "name their folder with PATH"),
+        ("check --csv findings.txt", "--csv must end in .csv, got findings.txt"),
+        ("check {nih}/images --dataset nih --csv nowhere/findings.csv", "there is no folder"),  # before all is read
         ("show --out sheet.jpg", "must end in .png"),
         ("show --out nowhere/sheet.png", "there is no folder"),
         ("show {nih} --dataset nih --out a.png --classes --count 3", "--classes needs --count 15"),

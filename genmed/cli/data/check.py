@@ -1,5 +1,6 @@
 """genmed data check"""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +25,15 @@ def command(
     limit: Annotated[
         int, typer.Option(min=0, metavar="N", help="So many groups of equal images, and broken ones, are named.")
     ] = 10,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv",
+            metavar="FILE.csv",
+            help="Write all broken images and all groups of equal and near ones there; none is overwritten.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -31,6 +41,10 @@ def command(
     from genmed.cli.output import print_json
     from genmed.cli.screen import open_screen
     from genmed.workflows.inspection.choosing import choose_data, own_words
+    from genmed.workflows.inspection.places import check_place
+
+    if csv:
+        check_place(csv, "--csv", ".csv")
 
     config = choose_data(
         path, {"data.dataset": dataset, "data.on_bad_image": on_bad_image}, settings or (), context.args
@@ -39,11 +53,15 @@ def command(
         from genmed.workflows.inspection.check import check_data
 
         found = check_data(config, screen)
-    print_json(found.to_json()) if json else _print_check(found, limit)
+        if csv:
+            from genmed.workflows.inspection.findings import write_findings
+
+            write_findings(found, csv)
+    print_json(found.to_json()) if json else _print_check(found, limit, csv)
     raise typer.Exit(found.exit_code)
 
 
-def _print_check(found: "Check", limit: int) -> None:
+def _print_check(found: "Check", limit: int, csv: Path | None) -> None:
     """What it is, then the tables, then what to think of it."""
     from genmed.cli.results import print_pairs
 
@@ -57,6 +75,7 @@ def _print_check(found: "Check", limit: int) -> None:
             ("equal images", _describe_groups(found.equal)),
             ("near images", _describe_groups(found.near)),
             ("broken images", f"{len(found.broken):,}"),
+            *([("all of them", str(csv))] if csv else []),
             *(("note", note) for note in found.notes),
             *(("problem", problem) for problem in found.problems),
             ("problems", str(len(found.problems))),

@@ -36,7 +36,7 @@ LEAST_BITS = 9  # of `data.bits`
 def check_data(config: Config, reporter: Reporter) -> Check:
     """Decodes every image. Raises DataError where the folder is not of this dataset, ConfigError."""
     facts = find_dataset(config.data.dataset)
-    records = read_records(config)
+    table = records = read_records(config)
     sides = find_sides(records, config.data)
     processes = max(config.compute.num_workers, count_usable_processors())
     looks = look_at_images(records.images, len(records), processes, reporter.progress)
@@ -58,6 +58,7 @@ def check_data(config: Config, reporter: Reporter) -> Check:
     return Check(
         facts=facts,
         root=config.data.root,
+        table=table,
         records=records,
         sides=sides,
         classes=count_labels(records, sides.sides),

@@ -27,7 +27,7 @@ OWN_WORDS = {
     "--split-seed": "--set data.split_seed",
     "--num-workers": "--set compute.num_workers",
     "--weights": "model.weights",
-    "--root or GENMED_CACHE": "GENMED_CACHE",
+    "--root or GENMED_CACHE": "GENMED_CACHE, --out or --csv",
 }
 """What hints name that the data commands lack, and what these have in its place."""
 

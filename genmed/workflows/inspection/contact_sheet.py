@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from genmed.ground.errors import DataError, RequestError, StorageError
+from genmed.ground.errors import DataError, RequestError
 from genmed.ground.files import write_bytes
 from genmed.ground.randomness import draw_order
 from genmed.ground.wording import say_count
@@ -23,6 +23,7 @@ from genmed.parts.data.split import assign_sides, check_split, name_unit
 from genmed.records.config import Config
 from genmed.workflows.assemble import load_images
 from genmed.workflows.inspection.page import Panel, draw_page
+from genmed.workflows.inspection.places import check_place
 from genmed.workflows.reporting import Reporter
 
 EPOCHS = (1, 2)
@@ -76,7 +77,7 @@ def draw_sheet(config: Config, out: Path, count: int, reporter: Reporter, *, by_
     by_class: as many images of each class, under its name. Raises DataError,
     ConfigError; RequestError where there is too much to show; StorageError.
     """
-    _check_place(out)
+    check_place(out, "--out", ".png")
     data = _load(config, reporter)
     if by_class:
         sections = choose_by_class(data.records, count, config.seed)
@@ -99,7 +100,7 @@ def draw_sheet(config: Config, out: Path, count: int, reporter: Reporter, *, by_
         page = draw_page(_title(config, data, len(rows)), seen, ("",), panels)
     content = io.BytesIO()
     page.image.save(content, "PNG")
-    _check_place(out)  # by another process meanwhile
+    check_place(out, "--out", ".png")  # by another process meanwhile
     write_bytes(out, content.getvalue())
     shown = [
         {"id": data.records.ids[row], "side": data.sides[row], "labels": _list_labels(data.records, row)}
@@ -181,15 +182,6 @@ def _load(config: Config, reporter: Reporter) -> LoadedImages:
     except DataError as error:
         reporter.message(f"Note: the images are shown without their sides: {error.message}")
     return LoadedImages(find_dataset(config.data.dataset).name, records, images, sides)
-
-
-def _check_place(out: Path) -> None:
-    if out.suffix.lower() != ".png":
-        raise RequestError(f"--out must end in .png, got {out}")
-    if out.exists() or out.is_symlink():
-        raise StorageError(f"{out} exists, and nothing is overwritten", "choose another --out, or remove it")
-    if not out.absolute().parent.is_dir():
-        raise StorageError(f"there is no folder {out.absolute().parent}", "make it, or choose another --out")
 
 
 def _title(config: Config, data: LoadedImages, shown: int) -> str:

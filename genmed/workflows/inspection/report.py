@@ -71,6 +71,8 @@ class Check:
 
     facts: DatasetFacts
     root: str
+    table: Records
+    """All rows, also of images that are left out."""
     records: Records
     sides: Sides
     classes: list[ClassCount]

@@ -18,7 +18,7 @@ def write_findings(found: Check, path: Path) -> None:
 
 
 def list_findings(found: Check) -> Iterator[tuple[str, ...]]:
-    """Rows of COLUMNS. kind: broken, equal or near; group: a number, '' of broken images; side: '' of those left out."""
+    """Rows of COLUMNS. kind: broken, equal or near; group: a number, '' of broken images; side: '' if left out."""
     table = found.table
     row_of = {name: row for row, name in enumerate(table.ids)}
     side_of = dict(zip(found.records.ids, found.sides.sides, strict=True))

@@ -206,10 +206,12 @@ def test_interval_needs_ten_patients_with_the_class_and_ten_without() -> None:
     found = estimate(Sample(scores, truth, np.arange(60), names, "multi-label", dict.fromkeys(names, 0.5)), 0, 50)
     for metric in (*OF_RANKING, *OF_SUMS):
         assert found[f"{metric}_ten"].low is not None
-        assert found[f"{metric}_macro"].low is not None
+        assert found[f"{metric}_macro"].low is None  # a mean knows no more than its classes
         for name in names[1:]:
             assert (found[f"{metric}_{name}"].low, found[f"{metric}_{name}"].high) == (None, None)
             assert found[f"{metric}_{name}"].value is not None
+    alone = estimate(Sample(scores[:, :1], truth[:, :1], np.arange(60), names[:1], "binary", {}), 0, 50)
+    assert alone["auroc_macro"].low == alone["auroc_ten"].low is not None
     twins = np.maximum(np.arange(60) - 3, 0)  # the first four images are of one patient
     of_nine = np.where(np.arange(60) < 12, 1, 0).astype(np.int8)[:, None]
     found = estimate(Sample(scores[:, :1], of_nine, twins, ("nine",), "binary", {}), 0, 50)
@@ -228,6 +230,12 @@ def test_class_without_both_kinds_has_no_value_and_no_part_in_the_mean() -> None
     assert found["auroc_c1"].value is None
     others = [found["auroc_c0"].value, found["auroc_c2"].value]
     assert found["auroc_macro"].value == pytest.approx(sum(value for value in others if value) / 2)
+
+
+def test_images_of_which_nothing_can_be_measured_have_no_values() -> None:
+    sample = draw(20, 2, 20)
+    found = estimate(replace(sample, truth=np.zeros_like(sample.truth)), 0, 9)
+    assert {(value.value, value.low, value.high) for value in found.values()} == {(None, None, None)}
 
 
 def test_resample_does_not_depend_on_how_many_there_are_or_how_they_are_portioned(

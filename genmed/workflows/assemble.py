@@ -94,7 +94,7 @@ def load_data(config: Config, reporter: Reporter, *, trust_stamps: bool) -> Load
     facts = find_dataset(config.data.dataset)
     records, images = load_images(config, reporter, trust_stamps=trust_stamps)
     split = split_records(records, config.data)
-    return LoadedData(facts, records, split, images, _fingerprint_data(records, split, images))
+    return LoadedData(facts, records, split, images, fingerprint_data(records, split, images))
 
 
 def load_images(config: Config, reporter: Reporter, *, trust_stamps: bool) -> tuple[Records, ImageBytes]:
@@ -256,6 +256,7 @@ def write_data(folder: RunFolder, session: Session) -> None:
         "lineage": data.facts.lineage,
         "task": records.task,
         "classes": list(task.classes),
+        "channels": task.images.channels,
         "split": {"source": data.split.source, "official": data.split.official, "sides": sides},
         "normalisation": {"mean": task.scaling.mean, "std": task.scaling.std},
         "notes": list(records.notes),
@@ -292,7 +293,7 @@ def name_labels(records: Records, row: int) -> str:
     return "|".join(f"{name}{marks[label]}" for name, label in named if label in marks)
 
 
-def _fingerprint_data(records: Records, split: Split, images: ImageBytes) -> str:
+def fingerprint_data(records: Records, split: Split, images: ImageBytes) -> str:
     """SHA-256 over each image's id, decoded pixels, labels, patient, site, study and side, and which were left out."""
     lines = ["\t".join(records.classes)]
     if records.task != "multi-label":

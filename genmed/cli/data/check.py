@@ -41,7 +41,7 @@ def command(
     from genmed.cli.output import print_json
     from genmed.cli.screen import open_screen
     from genmed.workflows.inspection.choosing import choose_data, own_words
-    from genmed.workflows.inspection.places import check_place
+    from genmed.workflows.places import check_place
 
     if csv:
         check_place(csv, "--csv", ".csv")

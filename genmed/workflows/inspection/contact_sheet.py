@@ -23,7 +23,7 @@ from genmed.parts.data.split import assign_sides, check_split, name_unit
 from genmed.records.config import Config
 from genmed.workflows.assemble import load_images
 from genmed.workflows.inspection.page import Panel, draw_page
-from genmed.workflows.inspection.places import check_place
+from genmed.workflows.places import check_place
 from genmed.workflows.reporting import Reporter
 
 EPOCHS = (1, 2)

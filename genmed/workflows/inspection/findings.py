@@ -5,8 +5,8 @@ from pathlib import Path
 
 from genmed.records.run_folder import write_table
 from genmed.workflows.assemble import name_labels
-from genmed.workflows.inspection.places import check_place
 from genmed.workflows.inspection.report import Check
+from genmed.workflows.places import check_place
 
 COLUMNS = ("kind", "group", "image", "patient", "side", "labels", "reason")
 

@@ -150,7 +150,7 @@ def test_chexperts_whole_table_is_read_right(shared_data: Path, tmp_path: Path) 
     for uncertain, blank in (("ones", "negative"), (BY_CLASS, "ignore")):
         config = configure("chexpert", tmp_path, labels__uncertain=uncertain, labels__blank=blank)
         places, labels = chexpert._read(tmp_path / "train.csv", config)
-        names = [name for name, _, _ in places]
+        names = places.names
         assert names == ["/".join(row[0].split("/")[1:]) for row in rows]
         assert len(names) == 223_414
         assert len({name.split("/")[1] for name in names}) == 64_540

@@ -53,7 +53,8 @@ def read_table(
     fewer cells than the header, a control character in a cell that is returned.
     """
     hint = f"it must be {owner}'s own table, separated by commas" if owner else "it must be separated by commas"
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)  # a stray quote would swallow rows
+    text = read_text(path)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)  # a stray quote would swallow rows
     cells: list[str] = []  # one after the other: rows kept as lists would keep the garbage collector busy
     lines: list[int] = []
     try:
@@ -75,8 +76,17 @@ def read_table(
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}", hint) from None
     step = len(places) + 1
-    columns = {name: _clean(name, cells[place::step], path, lines) for place, name in enumerate(wanted)}
+    columns = {name: cells[place::step] for place, name in enumerate(wanted)}
+    if not _is_clean(text):
+        columns = {name: _clean(name, column, path, lines) for name, column in columns.items()}
     return Table(path, columns, lines)
+
+
+def _is_clean(text: str) -> bool:
+    """Whether no cell can hold anything to strip or to refuse: one look at the whole, not one at each column."""
+    _, _, body = text.partition("\n")
+    one_line_rows = '"' not in text
+    return one_line_rows and " " not in body and text.replace("\n", "").isprintable()
 
 
 def _clean(name: str, cells: list[str], path: Path, lines: Sequence[int]) -> list[str]:
@@ -108,6 +118,13 @@ def check_plain(text: str, where: str) -> str:
     if CONTROL.search(text):
         raise DataError(f"{where}: {text[:80]!a} holds a line break or another character that is not printed")
     return text
+
+
+def check_all_plain(names: Sequence[str], where: str) -> None:
+    """The same of many, which costs less than one by one."""
+    if not "".join(names).isprintable():  # what is not printable need not be a control character
+        for name in names:
+            check_plain(name, where)
 
 
 def is_regular(path: Path | str) -> bool:

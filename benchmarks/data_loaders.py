@@ -44,11 +44,9 @@ def make_loaders(records: Records, folder: Path) -> dict[str, Loader]:
     loaders: dict[str, Loader] = {}
     resident = ResidentLoader(entry.images, records.labels, "cpu")
     loaders["genmed, images=resident"] = partial(read_ours, resident)
-    loaders["genmed, images=resident, scaled"] = partial(read_scaled, resident)
     for workers in (0, 2):
         ours = BatchLoader(entry.images, records.labels, workers=workers, prefetch=2, persistent=True, pin=False)
         loaders[f"genmed, {workers}"] = partial(read_ours, ours)
-        loaders[f"genmed, scaled, {workers}"] = partial(read_scaled, ours)
     for name, dataset in {**make_monai(paths, folder), "torchvision, decodes each time": Decoding(paths)}.items():
         for workers in (0, 2):
             order = Order()
@@ -59,18 +57,13 @@ def make_loaders(records: Records, folder: Path) -> dict[str, Loader]:
 
 def read_ours(loader: ImageLoader, rows: np.ndarray) -> Iterator[torch.Tensor]:
     for batch in loader.read(plan_evaluation(rows, BATCH)):
-        yield batch.images.float().div_(255)
-
-
-def read_scaled(loader: ImageLoader, rows: np.ndarray) -> Iterator[torch.Tensor]:
-    for batch in loader.read(plan_evaluation(rows, BATCH)):
         yield Scaling(0.0, 1.0).apply_(batch.images.float())
 
 
 def read_theirs(loader: DataLoader[Any], order: Order, rows: np.ndarray) -> Iterator[torch.Tensor]:
     order.rows = rows
     for batch in loader:
-        yield batch["image"]
+        yield batch.pop("image")
 
 
 class Decoding:

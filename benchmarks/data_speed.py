@@ -11,7 +11,6 @@ import argparse
 import gzip
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ import torch
 from data_loaders import BATCH, SIZE, make_loaders
 from PIL import Image
 
+from genmed.ground.allocator import keep_freed_memory
 from genmed.parts.data.cache import open_images
 from genmed.parts.data.images import ImageFiles, Preparation
 from genmed.parts.data.records import Pixels, Records
@@ -40,13 +40,7 @@ TABLES = {
 PARTS = ("tables", "cold", "warm")
 
 
-KEPT = {"MALLOC_TRIM_THRESHOLD_": str(2**31), "MALLOC_MMAP_THRESHOLD_": str(2**31)}
-"""For glibc: else it may give a batch's memory back to the system each time, by chance for one loader or another."""
-
-
 def main() -> None:
-    if not KEPT.items() <= os.environ.items():
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **KEPT})
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all unless named")
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[1] / "../shared/data")
@@ -54,6 +48,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     processor = f"{len(os.sched_getaffinity(0))} cores, torch {torch.__version__}, 1 thread of torch's a process"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -181,8 +176,13 @@ def measure_warm(records: Records, folder: Path, repeats: int) -> None:
     print(
         f"Warm: float32 batches of {BATCH} x 1 x {SIZE} x {SIZE} between 0 and 1, in random order, in the main process."
     )
-    print("All caches full and in the page cache; workers persistent and started before; collating and conversion to")
-    print("float32 are included (scaled: mean and std as the training step does it); the allocator keeps freed memory.")
+    print(
+        "All caches full and in the page cache; workers persistent and started before; collating, conversion to float32"
+    )
+    print(
+        "and mean and std as the training step does it are included. The allocator keeps freed memory, as in training;"
+    )
+    print("each batch is dropped before the next is asked for, as by a step.")
     print("CacheDataset holds all images as float32 in memory, images=resident as bytes, a quarter of that; the others")
     print("read them from a file in the page cache.")
     print("Equal pixels were asserted (MONAI's Resize, another filter: within 3% on average).")
@@ -202,9 +202,13 @@ def measure_warm(records: Records, folder: Path, repeats: int) -> None:
         for name, make in loaders.items():
             rows = draw.integers(0, len(records), BATCH * (8 if "each time" in name else 256))
             start = time.perf_counter()
-            count = sum(len(batch) for batch in make(rows))
+            count = 0
+            for batch in make(rows):
+                count += len(batch)
+                del batch
             rates[name].append(count / (time.perf_counter() - start))
-    own, decoding = "genmed, 0", "torchvision, decodes each time, 2"
+    own = "MONAI CacheDataset, 0" if "MONAI CacheDataset, 0" in rates else "genmed, 0"
+    decoding = "torchvision, decodes each time, 2"
     rows = []
     for name, measured in rates.items():
         ratios = [

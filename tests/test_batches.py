@@ -1,12 +1,17 @@
 """What a step sees: the order of an epoch, the scaling of bytes, the loaders that bring them."""
 
 import csv
+import errno
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +19,9 @@ import pytest
 import torch
 
 from genmed.engine.normalise import Scaling, choose_scaling
+from genmed.ground.errors import RecordError
 from genmed.parts.data import device
-from genmed.parts.data.cache import ImageBytes, ImageDigests
+from genmed.parts.data.cache import ImageBytes, ImageDigests, entry
 from genmed.parts.data.device import Loader, ReadAhead, ResidentLoader
 from genmed.parts.data.loader import Batch, BatchLoader, Rows, plan_epoch
 from genmed.records.config.sections import Normalisation
@@ -172,3 +178,53 @@ def test_reader_ends_when_nobody_wants_its_batches_any_more() -> None:
 def test_images_in_the_device_s_memory_change_no_bit(genmed: Genmed, trained: Genmed, tiny: Arguments) -> None:
     result = genmed(*tiny("--set", "compute.images=resident"))
     assert result.json["trace_digest"] == trained("show", "latest", "--json").json["trace_digest"]
+
+
+@pytest.mark.parametrize("waits", ["in memory", "not in memory", "nobody can tell"])
+def test_bytes_are_the_same_whether_their_pages_are_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: str
+) -> None:
+    pixels = np.random.Generator(np.random.Philox(7)).integers(0, 256, (9, 3, 40, 40), dtype=np.uint8)
+    images = write_images(tmp_path, pixels)
+    answer = os.preadv
+
+    def refuse_some(number: int, buffers: list[Any], start: int, flags: int = 0) -> int:
+        row = start // pixels[0].nbytes
+        if flags and row % 3 == 0:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        half = [buffers[0][:1]] if flags and row % 3 == 1 else buffers
+        return answer(number, half, start)
+
+    if waits == "not in memory":
+        monkeypatch.setattr(os, "preadv", refuse_some)
+    if waits == "nobody can tell":
+        monkeypatch.setattr(entry, "NOT_WAITING", 0)
+    rows = np.array([8, 0, 3, 3, 7, 1, 2])
+    assert np.array_equal(images.read(rows), pixels[rows])
+    assert np.array_equal(images.read(slice(2, 6)), pixels[2:6])
+
+
+def test_cache_file_that_is_cut_short_in_use_is_told(tmp_path: Path) -> None:
+    images = write_images(tmp_path, np.zeros((4, 1, 8, 8), dtype=np.uint8))
+    images.read(np.arange(4))
+    os.truncate(images.path, 3 * 64 + 1)
+    assert images.read(np.arange(3)).shape == (3, 1, 8, 8)
+    with pytest.raises(RecordError, match=r"pixels\.u8 was cut short while it was in use"):
+        images.read(np.arange(4))
+
+
+def test_freed_memory_is_kept_for_the_next_step_where_the_library_can_be_told() -> None:
+    script = """
+import resource
+import torch
+from genmed.ground.allocator import keep_freed_memory
+def count_faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.ones(16 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+count_faults()
+print(keep_freed_memory(), count_faults() and count_faults())
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert found[0] == "False" or int(found[1]) < 1000, found  # 16,384 pages a tensor else

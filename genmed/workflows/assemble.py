@@ -17,6 +17,7 @@ from genmed.engine.normalise import choose_scaling
 from genmed.engine.objective import make_targets, weigh_targets
 from genmed.engine.progress import Progress
 from genmed.engine.task import Task
+from genmed.ground.allocator import keep_freed_memory
 from genmed.ground.determinism import apply_settings
 from genmed.ground.errors import ConfigError, DataError, DeterminismError
 from genmed.ground.fingerprints import digest_bytes, digest_file
@@ -175,6 +176,7 @@ def assemble(config: Config, reporter: Reporter, *, trust_stamps: bool = True) -
     apply_settings(
         strict=config.compute.determinism == "strict", tf32=config.compute.tf32, threads=config.compute.threads
     )
+    keep_freed_memory()
     data = load_data(config, reporter, trust_stamps=trust_stamps)
     sides = np.array(data.split.sides)
     rows = {side: np.flatnonzero(sides == side) for side in SPLITS}

@@ -149,8 +149,11 @@ def test_chexperts_whole_table_is_read_right(shared_data: Path, tmp_path: Path) 
     assert header[5:] == list(chexpert.CLASSES)
     for uncertain, blank in (("ones", "negative"), (BY_CLASS, "ignore")):
         config = configure("chexpert", tmp_path, labels__uncertain=uncertain, labels__blank=blank)
-        places, labels = chexpert._read(tmp_path / "train.csv", config)
-        names = [name for name, _, _ in places]
+        places, labels, traits = chexpert._read(tmp_path / "train.csv", config)
+        names = places.names
+        assert traits["sex"] == tuple({"Female": "F", "Male": "M", "Unknown": ""}[row[1]] for row in rows)
+        assert traits["age"] == tuple(row[2] for row in rows)
+        assert traits["view"] == tuple(row[4] if row[3] == "Frontal" else "LATERAL" for row in rows)
         assert names == ["/".join(row[0].split("/")[1:]) for row in rows]
         assert len(names) == 223_414
         assert len({name.split("/")[1] for name in names}) == 64_540

@@ -90,6 +90,18 @@ def test_split_of_ones_own_is_called_by_its_column_and_by_many_names(tmp_path: P
     assert split.source == "the column cohort: train, val and test"
 
 
+def test_people_and_views_are_no_labels(tmp_path: Path) -> None:
+    rows = [f"{row},F,{40 + number},ap" for number, row in enumerate(rows_of())]
+    root = write_table(tmp_path / "data", ["path,patient,kind,Gender,years,View_Position", *rows])
+    with pytest.raises(DataError, match="years is '40', which is no label"):
+        read(root)
+    records = read(root, manifest__age="years")
+    assert {trait: set(values) for trait, values in records.traits.items()} == {
+        "sex": {"F"}, "age": set(map(str, range(40, 70))), "view": {"AP"},
+    }  # fmt: skip
+    assert records.classes == KINDS
+
+
 def test_one_column_needs_no_brackets(tmp_path: Path) -> None:
     assert config_of(tmp_path, manifest__labels="kind").manifest.labels == ("kind",)
     assert config_of(tmp_path, manifest__labels="kind").fingerprint == (

@@ -189,3 +189,20 @@ def test_full_official_table_is_split_by_patient_at_the_asked_ratios(full: Recor
     }
     # Pinned: a version that splits otherwise makes numbers that do not stand beside older ones.
     assert {side: split.sides.count(side) for side in SPLITS} == {"train": 78_357, "val": 11_403, "test": 22_360}
+
+
+def test_nihs_people_and_views_are_read(copy: Path) -> None:
+    table = copy / "Data_Entry_2017_v2020.csv"
+    header, *rows = table.read_text().splitlines()
+    people = [("58,M,PA", ("58", "M", "PA")), ("004Y,F,AP", ("4", "F", "AP")), ("414,M,", ("", "M", ""))]
+    changed = [row.replace("58,M,PA", people[number % 3][0]) for number, row in enumerate(rows)]
+    expected = {row.split(",")[0]: people[number % 3][1] for number, row in enumerate(rows)}
+    for sex in ("Patient Gender", "Patient Sex"):
+        table.write_text("\n".join([header.replace("Patient Gender", sex), *changed]))
+        records = read(copy)
+        found = zip(records.traits["age"], records.traits["sex"], records.traits["view"], strict=True)
+        assert dict(zip(records.ids, found, strict=True)) == expected
+    table.write_text("\n".join([header, *changed]))
+    first = records.ids[0]
+    left = records.leave_out({0: "broken"})
+    assert (left.ids[0] == first, len(left.traits["age"])) == (False, len(records) - 1)

@@ -80,7 +80,7 @@ def test_chexperts_table(top: Path) -> None:
     read = 0
 
     @QUICK
-    @given(rows(tuple(path), ("Male,60", "F"), (), (), ("AP", ""), *[label] * 14), ENDS)
+    @given(rows(tuple(path), ("Male,60", "F"), ("60", ""), ("Frontal", "Lateral"), ("AP", ""), *[label] * 14), ENDS)
     def check(found: Rows, end: str) -> None:
         nonlocal read
         write(root / "train.csv", ("Path", *PEOPLE, *CHEXPERT), found, end)
@@ -254,3 +254,10 @@ def test_any_bytes_are_a_table_as_csv_reads_them_or_refused(
     names = [name.strip() for name in header]
     for name, column in table.columns.items():
         assert column == [row[names.index(name)].strip() for row in found]
+
+
+def test_cell_with_a_quoted_line_break_is_refused_though_all_else_is_printed(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text('path,patient\na.png,p1\n"b\nc.png",p2\n')
+    with pytest.raises(DataError, match=r"table\.csv, line 4: 'b\\nc\.png' holds a line break"):
+        read_table(path, ("path", "patient"))

@@ -20,7 +20,16 @@ from genmed.ground.errors import ConfigError, DataError
 from genmed.parts.data.datasets import DATASETS
 from genmed.parts.data.images import Preparation, read_image
 from genmed.parts.data.tables import check_path
-from tests.datasets.making import PRESETS, configure, draw_image, load, make_folder, make_manifest, make_rsna
+from tests.datasets.making import (
+    PRESETS,
+    configure,
+    draw_image,
+    load,
+    make_chexpert,
+    make_folder,
+    make_manifest,
+    make_rsna,
+)
 from tests.datasets.making_dicom import make_dicom
 from tests.datasets.mutating import at_most
 from tests.harness import TINY_MODEL, Genmed
@@ -554,3 +563,15 @@ def test_manifest_of_paths_that_lead_out_is_refused_by_a_real_command(genmed: Ge
     result = genmed("train", "--dataset", "manifest", "--data-root", root, "--model", TINY_MODEL)
     assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1), result.err
     assert "manifest.csv, line 2: '../m/im/0/000.png' leads out of the data folder" in result.err
+
+
+def test_folder_or_pipe_in_an_images_place_is_no_image(tmp_path: Path) -> None:
+    root = make_chexpert(tmp_path / "CheXpert-v1.0-small")
+    first, second, *others = load("chexpert", root).ids
+    (root / first).unlink()
+    (root / first).mkdir()
+    (root / second).unlink()
+    os.mkfifo(root / second)
+    with pytest.raises(DataError, match=f"2 rows without an image .{first}, {second}"):
+        load("chexpert", root)
+    assert load("chexpert", root, data__on_mismatch="skip").ids == tuple(others)

@@ -108,17 +108,23 @@ def test_other_dataset_is_measured_by_the_findings_that_both_name(trained: Genme
     ]  # fmt: skip
     assert {"Hernia", "Mass", "Nodule"} <= set(found["without_match"])
     assert (found["split"], found["own"], found["related"]) == ("test", False, False)
-    assert found["studies"] is not None
+    judged = found["positives"]["Cardiomegaly"] + found["negatives"]["Cardiomegaly"]
+    assert judged <= found["studies"] < found["images"]
     kept = trained.run_folder() / "evaluations" / f"{found['name']}.json"
     assert json.loads(kept.read_text())["metrics"] == found["metrics"]
     truth = {row["id"]: row["truth_Effusion"] for row in read_rows(kept.with_suffix(".csv"))}
     cells = {"1.0": "1", "0.0": "0", "": "0", "-1.0": ""}
     for row in read_rows(root / "valid.csv"):
         assert truth[row["Path"].partition("/")[2]] == cells[row["Pleural Effusion"]]
-    named = ("--match", "Mass=Lung Lesion", "--split", "train")
+    scores = [row["score_Pneumothorax"] for row in read_rows(kept.with_suffix(".csv"))]
+    named = ("--match", "Atelectasis=Fracture", "--match", "Mass=Lung Lesion")
     chosen = trained("evaluate", "latest", "--dataset", "chexpert", "--data-root", root, *named, "--json").json
     assert chosen["matched"]["Mass"] == "Lung Lesion"
-    assert chosen["name"] != found["name"]
+    rows = read_rows(kept.with_suffix(".csv"))
+    assert [row["score_Pneumothorax"] for row in rows] == scores
+    assert len({tuple(row[f"score_{name}"] for row in rows) for name in chosen["matched"]}) == len(chosen["matched"])
+    test = trained("evaluate", "latest", "--split", "all", "--json").json["predictions"]["file"]
+    assert read_rows(kept.with_name(test))[0].keys() >= {"score_Mass", "score_Hernia"}
     text = trained("evaluate", "latest", "--dataset", "chexpert", "--data-root", root).out
     assert "matched\tEffusion is Pleural Effusion" in text
 
@@ -173,6 +179,15 @@ def test_run_is_evaluated_by_its_own_copy_of_the_model_s_file(genmed: Genmed, ti
     assert result.code == 0, result.err
     own = [row for row in read_rows(genmed.run_folder() / "predictions.csv") if row["split"] == "val"]
     assert read_rows(genmed.run_folder() / "evaluations" / result.json["predictions"]["file"]) == own
+
+
+def test_state_is_that_of_the_best_epoch_and_not_of_the_last(genmed: Genmed, tiny: Arguments) -> None:
+    result = genmed(*tiny("--lr", 1))
+    assert result.code == 0, result.err
+    assert json.loads((genmed.run_folder() / "run.json").read_text())["best_epoch"] < 4
+    found = genmed("evaluate", "latest", "--split", "test", "--json").json
+    own = [row for row in read_rows(genmed.run_folder() / "predictions.csv") if row["split"] == "test"]
+    assert read_rows(genmed.run_folder() / "evaluations" / found["predictions"]["file"]) == own
 
 
 def test_run_without_its_tables_or_its_state_is_refused(genmed: Genmed, tiny: Arguments) -> None:

@@ -3,11 +3,12 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from stat import S_ISREG
 
 from genmed.ground.errors import DataError
 from genmed.ground.wording import say_count
 from genmed.parts.data.images import DICOM_SUFFIXES, SUFFIXES
-from genmed.parts.data.tables import check_plain
+from genmed.parts.data.tables import check_all_plain
 
 IMAGES = SUFFIXES + DICOM_SUFFIXES
 SIDES = {
@@ -51,10 +52,9 @@ def list_images(root: Path, folders: Sequence[str], title: str, needs: str) -> d
     paths: dict[str, str] = {}
     for folder in folders:
         if (root / folder).is_dir():
-            with os.scandir(root / folder) as entries:
-                names = [entry.name for entry in entries if entry.name.lower().endswith(IMAGES)]
+            names = [name for name in os.listdir(root / folder) if name.lower().endswith(IMAGES)]
+            check_all_plain(names, str(root / folder))
             for name in names:
-                check_plain(name, str(root / folder))
                 if name in paths:
                     raise DataError(
                         f"{name} lies in {root / paths[name].removesuffix('/' + name)} and in {root / folder}",
@@ -108,10 +108,25 @@ def match_files(root: Path, names: Sequence[str], table: Path, on_mismatch: str)
 
     Raises DataError as `match` does.
     """
-    prefix = f"{root}{os.sep}"
-    there = [row for row, name in enumerate(names) if os.path.isfile(prefix + name)]
+    there = _find_files(root, names)
     if len(there) == len(names):
         return there, []
     present = {names[row]: "" for row in there}
     _, notes = match(names, present, table, on_mismatch)
     return there, notes
+
+
+def _find_files(root: Path, names: Sequence[str]) -> list[int]:
+    """The rows whose files are there; looked up from the root on, which spares the system the way to it."""
+    there = []
+    folder = os.open(root, getattr(os, "O_PATH", os.O_RDONLY))
+    try:
+        for row, name in enumerate(names):
+            try:
+                if S_ISREG(os.stat(name, dir_fd=folder).st_mode):
+                    there.append(row)
+            except (OSError, ValueError):
+                continue
+    finally:
+        os.close(folder)
+    return there

@@ -5,7 +5,7 @@ import io
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
@@ -54,30 +54,52 @@ def read_table(
     fewer cells than the header, a control character in a cell that is returned.
     """
     hint = f"it must be {owner}'s own table, separated by commas" if owner else COMMAS
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)  # a stray quote would swallow rows
+    text = read_text(path)
+    rows = _split_rows(text, path, hint)
+    _, cells_of_header = next(rows, (1, []))
+    header = [name.strip() for name in cells_of_header]
+    _check_header(path, header, needed, hint)
+    width = len(header)
+    wanted = [name for name in header if name and (keep is None or name in keep or name in needed)]
+    places = [header.index(name) for name in wanted]
+    pick = itemgetter(*places, places[0])  # of at least two, so that it gives a tuple
     cells: list[str] = []  # one after the other: rows kept as lists would keep the garbage collector busy
     lines: list[int] = []
+    for line, row in rows:
+        if len(row) != width:
+            if not row:
+                continue
+            if len(row) < width or (any(row[width:]) and not loose_end):
+                raise DataError(f"{path}, line {line}: {len(row)} cells, where the header has {width}", hint)
+        cells += pick(row)
+        lines.append(line)
+    step = len(places) + 1
+    columns = {name: cells[place::step] for place, name in enumerate(wanted)}
+    if not _is_clean(text):
+        columns = {name: _clean(name, column, path, lines) for name, column in columns.items()}
+    return Table(path, columns, lines)
+
+
+def _split_rows(text: str, path: Path, hint: str) -> Iterator[tuple[int, list[str]]]:
+    """Each row's last line and its cells, none of a blank line. Raises DataError."""
+    lines = text.split("\n")
+    if '"' not in text and max(map(len, lines)) <= csv.field_size_limit():  # what is left of csv then, in half its time
+        for number, line in enumerate(lines, 1):
+            yield number, line.split(",") if line else []
+        return
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)  # a stray quote would swallow rows
     try:
-        header = [name.strip() for name in next(reader, [])]
-        _check_header(path, header, needed, hint)
-        width = len(header)
-        wanted = [name for name in header if name and (keep is None or name in keep or name in needed)]
-        places = [header.index(name) for name in wanted]
-        pick = itemgetter(*places, places[0])  # of at least two, so that it gives a tuple
         for row in reader:
-            if len(row) != width:
-                if not row:
-                    continue
-                if len(row) < width or (any(row[width:]) and not loose_end):
-                    where = f"{path}, line {reader.line_num}"
-                    raise DataError(f"{where}: {len(row)} cells, where the header has {width}", hint)
-            cells += pick(row)
-            lines.append(reader.line_num)
+            yield reader.line_num, row
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}", hint) from None
-    step = len(places) + 1
-    columns = {name: _clean(name, cells[place::step], path, lines) for place, name in enumerate(wanted)}
-    return Table(path, columns, lines)
+
+
+def _is_clean(text: str) -> bool:
+    """Whether no cell can hold anything to strip or to refuse: one look at the whole, not one at each column."""
+    _, _, body = text.partition("\n")
+    one_line_rows = '"' not in text
+    return one_line_rows and " " not in body and text.replace("\n", "").isprintable()
 
 
 def _clean(name: str, cells: list[str], path: Path, lines: Sequence[int]) -> list[str]:
@@ -109,6 +131,13 @@ def check_plain(text: str, where: str) -> str:
     if CONTROL.search(text):
         raise DataError(f"{where}: {text[:80]!a} holds a line break or another character that is not printed")
     return text
+
+
+def check_all_plain(names: Sequence[str], where: str) -> None:
+    """The same of many, which costs less than one by one."""
+    if not "".join(names).isprintable():  # what is not printable need not be a control character
+        for name in names:
+            check_plain(name, where)
 
 
 def is_regular(path: Path | str) -> bool:

@@ -109,8 +109,8 @@ def _tell_evaluation(evaluation: Mapping[str, Any]) -> list[str]:
     told = [
         f"## {title}",
         f"{say_count(evaluation['images'], 'image')}{patients}. Intervals: {evaluation['level']:.0%},"
-        f" {evaluation['resamples']:,} resamples by {evaluation['unit']}; they speak of the sampling of the test, not of"
-        " what another seed of training would have given. Thresholds: where sensitivity + specificity is highest on"
+        f" {evaluation['resamples']:,} resamples by {evaluation['unit']}; they speak of which patients were tested, not"
+        " of what another seed of training would have given. Thresholds: where sensitivity + specificity is highest on"
         f" {evaluation['thresholds_from']}.",
     ]
     if not own and evaluation["trained_on"]:

@@ -16,6 +16,8 @@ from genmed.parts.data.records import Pixels
 
 PIXELS, DIGESTS = "pixels.u8", "digests.json"
 ROWS_AT_ONCE = 32
+NOT_WAITING = getattr(os, "RWF_NOWAIT", 0)
+"""Of Linux: reads that fail where the disk would have to be asked."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,16 @@ class ImageBytes:
         By reads, not by a memory map: where the file is not in memory, a map fetches it page by page, each waiting for
         the one before, and a disk's error kills the process.
         """
-        places = self._places[rows].tolist()
         length = int(np.prod(self.shape[1:]))
+        starts = (self._places[rows] * length).tolist()
+        number = self._file.number
+        wanted = zip(pixels, starts, strict=True)
+        late = [(image, start) for image, start in wanted if not _read_now(number, image, start)]
         if hasattr(os, "posix_fadvise"):  # the disk works on all of them at once
-            for place in places:
-                os.posix_fadvise(self._file.number, place * length, length, os.POSIX_FADV_WILLNEED)
-        for image, place in zip(pixels, places, strict=True):
-            if os.preadv(self._file.number, [image], place * length) != length:
+            for _, start in late:
+                os.posix_fadvise(number, start, length, os.POSIX_FADV_WILLNEED)
+        for image, start in late:
+            if os.preadv(number, [image], start) != length:
                 raise RecordError(f"{self.path} was cut short while it was in use", "start again: it is made anew")
 
     def find_rotten(self) -> list[int]:
@@ -101,6 +106,14 @@ class ImageBytes:
     def __getstate__(self) -> dict[str, Any]:
         """Without the open file: another process opens its own."""
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+
+
+def _read_now(number: int, image: Any, start: int) -> bool:
+    """Whether all of it was in memory, and so was read without a wait; else, and where none can tell, False."""
+    try:
+        return os.preadv(number, [image], start, NOT_WAITING) == image.nbytes if NOT_WAITING else False
+    except OSError:
+        return False
 
 
 class _OpenFile:

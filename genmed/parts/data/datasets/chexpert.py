@@ -2,7 +2,10 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +15,7 @@ from genmed.parts.data.labelling import mark_cells, meaning_of_cells
 from genmed.parts.data.layout import find_file, match_files, wrong_layout
 from genmed.parts.data.records import DatasetFacts, Labels, Records
 from genmed.parts.data.tables import Table, check_path, read_header, read_table, refuse_repeated
+from genmed.parts.data.traits import read_traits
 from genmed.records.config import Config
 
 CLASSES = (
@@ -31,12 +35,28 @@ CLASSES = (
     "Support Devices",
 )
 TITLE = "CheXpert"
+TRAITS = {"sex": "Sex", "age": "Age", "view": "AP/PA"}
+LATERAL = "Frontal/Lateral"
 TABLES = {"train_val": "train.csv", "test": "valid.csv"}
 """The labels of the authors' own test set are not in the release, so papers report on valid.csv; it is our test."""
 NEEDS = "train.csv, train/, and if you have them valid.csv and valid/ (or the folder above, with CheXpert-v1.0*/)"
-PLACE = re.compile(r"(?:.*?/)?((?:train|valid)/(patient\d+)/(study\d+)/[^/]+)")
-Place = tuple[str, str, str]
-"""Of an image: its path from the side on, train/patient00001/study1/view1_frontal.jpg; the patient; the study."""
+PLACE = re.compile(r"(?:.*/)?((?:train|valid)/(patient\d+)/(study\d+)/[^/]+)")
+
+
+class Places(NamedTuple):
+    """Of each image: its path from the side on, train/patient00001/study1/view1_frontal.jpg; the patient; the study."""
+
+    names: list[str]
+    patients: list[str]
+    studies: list[str]
+
+
+class Part(NamedTuple):
+    """One of the two tables."""
+
+    places: Places
+    labels: Labels
+    traits: dict[str, tuple[str, ...]]
 
 
 def load_records(root: Path, config: Config) -> Records:
@@ -44,8 +64,7 @@ def load_records(root: Path, config: Config) -> Records:
     top = _find_top(root)
     sides = [side for side, name in TABLES.items() if (top / name).is_file()]
     parts = [_read(top / TABLES[side], config) for side in sides]
-    places = [place for part, _ in parts for place in part]
-    names = [name for name, _, _ in places]
+    names, patients, studies = (list(chain(*columns)) for columns in zip(*(part.places for part in parts), strict=True))
     if len(parts) > 1 and len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise DataError(f"{twice} is in both train.csv and valid.csv of {top}", "it must be CheXpert's own tables")
@@ -53,22 +72,32 @@ def load_records(root: Path, config: Config) -> Records:
     ordered = [names[row] for row in order]
     kept, notes = match_files(top, ordered, top / TABLES["train_val"], config.data.on_mismatch)
     rows = [order[row] for row in kept]
-    ids, patients, studies = zip(*(places[row] for row in rows), strict=True)
-    official = [side for side, (part, _) in zip(sides, parts, strict=True) for _ in part]
+    ids = tuple([names[row] for row in rows])
+    official = [side for side, part in zip(sides, parts, strict=True) for _ in part.places.names]
     if len(parts) == 1:
         notes.append("Without valid.csv: the test is of our own split of train.csv")
     return Records(
         ids=ids,
         classes=CLASSES,
-        labels=np.concatenate([labels for _, labels in parts])[rows],
+        labels=np.concatenate([part.labels for part in parts])[rows],
         images=ImageFiles(top, ids),
-        patients=patients,
+        patients=tuple([patients[row] for row in rows]),
         sites=("Stanford",) * len(rows),
-        studies=studies,
+        studies=tuple([studies[row] for row in rows]),
         root=top,
-        official=tuple(official[row] for row in rows) if len(parts) > 1 else (),
+        official=tuple([official[row] for row in rows]) if len(parts) > 1 else (),
+        traits={trait: _take([part.traits[trait] for part in parts], rows) for trait in _shared_traits(parts)},
         notes=tuple(notes),
     )
+
+
+def _shared_traits(parts: Sequence[Part]) -> list[str]:
+    return [trait for trait in TRAITS if all(trait in part.traits for part in parts)]
+
+
+def _take(columns: Sequence[Sequence[str]], rows: Sequence[int]) -> tuple[str, ...]:
+    joined = list(chain(*columns))
+    return tuple([joined[row] for row in rows])
 
 
 def check_layout(root: Path, config: Config) -> None:
@@ -92,26 +121,37 @@ def _find_top(root: Path) -> Path:
     return root
 
 
-def _read(path: Path, config: Config) -> tuple[list[Place], Labels]:
-    """Where the images of a table lie, and their labels."""
-    table = read_table(path, ("Path", *CLASSES), owner=TITLE, keep=())
+def _read(path: Path, config: Config) -> Part:
+    """Where the images of a table lie, their labels, and whom they show."""
+    table = read_table(path, ("Path", *CLASSES), owner=TITLE, keep=(*TRAITS.values(), LATERAL))
     if not len(table):
         raise DataError(f"{table.path} has no rows", "it must be CheXpert's own table")
-    places = [_find_place(table, row, path) for row, path in enumerate(table.columns["Path"])]
-    refuse_repeated(table, [name for name, _, _ in places])
+    places = _find_places(table)
+    refuse_repeated(table, places.names)
     marks = {label: table.columns[label] for label in CLASSES}
-    return places, mark_cells(table, marks, lambda label: meaning_of_cells(config.labels, label))
+    labels = mark_cells(table, marks, lambda label: meaning_of_cells(config.labels, label))
+    traits = read_traits(table, TRAITS, range(len(table)))
+    if "view" in traits and LATERAL in table.columns:  # AP/PA is empty where the view is lateral
+        sides = zip(traits["view"], table.columns[LATERAL], strict=True)
+        traits["view"] = tuple([view or side.upper() for view, side in sides])
+    return Part(places, labels, traits)
 
 
-def _find_place(table: Table, row: int, path: str) -> Place:
-    found = PLACE.fullmatch(path)
-    if found is None:
-        raise DataError(
-            f"{table.at(row)}: no patient and study in the path {path!r}", "it must be CheXpert's own table"
-        )
-    if ".." in path:
-        check_path(found[1], table.at(row))
-    return found[1], found[2], found[3]
+def _find_places(table: Table) -> Places:
+    names, patients, studies = [], [], []  # and no tuples by row, which would keep the garbage collector busy
+    for row, path in enumerate(table.columns["Path"]):
+        found = PLACE.fullmatch(path)
+        if found is None:
+            raise DataError(
+                f"{table.at(row)}: no patient and study in the path {path!r}", "it must be CheXpert's own table"
+            )
+        if ".." in path:
+            check_path(found[1], table.at(row))
+        name, patient, study = found.groups()
+        names.append(name)
+        patients.append(patient)
+        studies.append(study)
+    return Places(names, patients, studies)
 
 
 FACTS = DatasetFacts(

@@ -259,6 +259,7 @@ def write_data(folder: RunFolder, session: Session) -> None:
         "task": records.task,
         "classes": list(task.classes),
         "channels": task.images.channels,
+        "seen": describe_kind(data.images, task.rows["train"]),
         "split": {"source": data.split.source, "official": data.split.official, "sides": sides},
         "normalisation": {"mean": task.scaling.mean, "std": task.scaling.std},
         "notes": list(records.notes),
@@ -266,6 +267,13 @@ def write_data(folder: RunFolder, session: Session) -> None:
         "images": {"file": folder.images_path.name, "sha256": digest_file(folder.images_path)},
     }
     write_sealed(folder.data_path, document)
+
+
+def describe_kind(images: ImageBytes, rows: Any) -> dict[str, Any]:
+    """Of which size the images' files are, the shorter and the longer side in pixels, and how many are in colour."""
+    sides = sorted(min(images.sizes[row]) for row in rows), sorted(max(images.sizes[row]) for row in rows)
+    shorter, longer = ([values[0], values[-1]] for values in sides)
+    return {"shorter_side": shorter, "longer_side": longer, "in_colour": images.in_colour}
 
 
 def _count(records: Records, rows: Any, label: int) -> dict[str, int]:

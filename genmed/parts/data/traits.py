@@ -12,18 +12,21 @@ OLDEST = 120
 """NIH's table has people of 414 years."""
 
 
-def read_traits(table: Table, column: Mapping[str, str], rows: Sequence[int]) -> dict[str, tuple[str, ...]]:
-    """Trait -> a value for each of the rows, '' where nobody knows: sex F or M, age in years, view in capitals.
+def read_traits(
+    table: Table, column: Mapping[str, str], rows: Sequence[int] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Trait -> a value for each row, '' where nobody knows: sex F or M, age in years, view in capitals.
 
-    column: trait -> column of the table; one that is not there is passed over.
+    column: trait -> column of the table; one that is not there is passed over. rows: those that are wanted, if not all.
     """
     given = {trait: table.columns[name] for trait in TRAITS if (name := column.get(trait)) in table.columns}
-    return {trait: _convert(cells, READ[trait], rows) for trait, cells in given.items()}
+    chosen = given if rows is None else {trait: [cells[row] for row in rows] for trait, cells in given.items()}
+    return {trait: _convert(cells, READ[trait]) for trait, cells in chosen.items()}
 
 
-def _convert(cells: Sequence[str], read: Callable[[str], str], rows: Sequence[int]) -> tuple[str, ...]:
+def _convert(cells: Sequence[str], read: Callable[[str], str]) -> tuple[str, ...]:
     values = {cell: read(cell) for cell in set(cells)}
-    return tuple(values[cells[row]] for row in rows)
+    return tuple(map(values.__getitem__, cells))
 
 
 def _read_age(cell: str) -> str:

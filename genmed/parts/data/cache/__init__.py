@@ -19,7 +19,7 @@ from genmed.ground.errors import DataError
 from genmed.ground.files import allocate, remove_folder, storage_errors, sync_folder, temporary_beside
 from genmed.ground.fingerprints import digest_file, digest_json, digest_pixels
 from genmed.ground.wording import say_count
-from genmed.parts.data.cache.entry import PIXELS, Entry, ImageBytes, ImageDigests, open_entry, write_digests
+from genmed.parts.data.cache.entry import FORMAT, PIXELS, Entry, ImageBytes, ImageDigests, open_entry, write_digests
 from genmed.parts.data.cache.place import (
     IN_USE,
     alone,
@@ -99,7 +99,7 @@ class _Workshop:
 
     def place(self, files: Sequence[str]) -> Path:
         code = digest_decoding_code(self.records.images)
-        described = [self.preparation.describe(), list(self.records.images.decoders()), code, list(files)]
+        described = [FORMAT, self.preparation.describe(), list(self.records.images.decoders()), code, list(files)]
         return self.folder / "images" / digest_json(described).removeprefix("sha256:")[:32]
 
     def find(self, trust_stamps: bool) -> tuple[Entry | None, Stamps]:
@@ -164,7 +164,8 @@ class _Workshop:
             tuple(done[row].prepared for row in every),
         )
         in_colour = sum(done[row].in_colour for row in every)
-        images = ImageBytes(building / PIXELS, self.shape, digests, in_colour=in_colour)
+        sizes = tuple(done[row].size for row in every)
+        images = ImageBytes(building / PIXELS, self.shape, digests, in_colour=in_colour, sizes=sizes)
         write_digests(building, images, broken)
         return Entry(images, broken)
 
@@ -190,12 +191,14 @@ def digest_decoding_code(images: ImageSource) -> str:
 
 @dataclass(frozen=True)
 class _Done:
-    """What came of one image: its three digests, or the reason why there is none."""
+    """What came of one image: its three digests and its kind, or the reason why there is none."""
 
     file: str = ""
     decoded: str = ""
     prepared: str = ""
     in_colour: bool = False
+    size: tuple[int, int] = (0, 0)
+    """(height, width), in pixels."""
     reason: str = ""
 
 
@@ -216,7 +219,8 @@ class _Decoder:
         prepared = self.preparation.apply(image)
         np.memmap(self.path, dtype=np.uint8, mode="r+", shape=self.shape)[row] = prepared
         decoded = digest_pixels(np.ascontiguousarray(image.pixels))
-        return _Done(image.digest, decoded, digest_pixels(prepared), image.pixels.ndim == 3)
+        size = image.pixels.shape[0], image.pixels.shape[1]
+        return _Done(image.digest, decoded, digest_pixels(prepared), image.pixels.ndim == 3, size)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from genmed.ground.fingerprints import digest_pixels
 from genmed.ground.sealed import read_sealed, write_sealed
 from genmed.parts.data.records import Pixels
 
+FORMAT = 2
+"""Of what an entry holds: one of another format is never looked at."""
 PIXELS, DIGESTS = "pixels.u8", "digests.json"
 ROWS_AT_ONCE = 32
 NOT_WAITING = getattr(os, "RWF_NOWAIT", 0)
@@ -46,6 +48,8 @@ class ImageBytes:
     """Where each row stands in the file; None: at its own number."""
     in_colour: int = 0
     """How many images are in colour, whatever the network sees of it."""
+    sizes: tuple[tuple[int, int], ...] = ()
+    """(height, width) of each image's file, in pixels."""
 
     def __len__(self) -> int:
         return self.shape[0] if self.rows is None else len(self.rows)
@@ -93,7 +97,8 @@ class ImageBytes:
 
     def choose(self, rows: list[int]) -> "ImageBytes":
         """Some rows of it."""
-        return replace(self, rows=tuple(self._places[rows].tolist()), digests=self.digests.choose(rows))
+        sizes = tuple(self.sizes[row] for row in rows) if self.sizes else ()
+        return replace(self, rows=tuple(self._places[rows].tolist()), digests=self.digests.choose(rows), sizes=sizes)
 
     @cached_property
     def _file(self) -> "_OpenFile":
@@ -138,10 +143,8 @@ class Entry:
 
 def write_digests(folder: Path, images: ImageBytes, broken: dict[int, str]) -> None:
     named = {str(row): reason for row, reason in sorted(broken.items())}
-    write_sealed(
-        folder / DIGESTS,
-        {"schema": 1, **images.digests.__dict__, "in_colour": images.in_colour, "broken": named},
-    )
+    seen = {"in_colour": images.in_colour, "sizes": images.sizes}
+    write_sealed(folder / DIGESTS, {"schema": 1, **images.digests.__dict__, **seen, "broken": named})
 
 
 def open_entry(folder: Path, shape: tuple[int, int, int, int]) -> tuple[Entry | None, str]:
@@ -152,7 +155,8 @@ def open_entry(folder: Path, shape: tuple[int, int, int, int]) -> tuple[Entry | 
         found = read_sealed(folder / DIGESTS)
         digests = ImageDigests(*(tuple(found[part]) for part in ("file", "decoded", "prepared")))
         broken = {int(row): reason for row, reason in found["broken"].items()}
-        images = ImageBytes(folder / PIXELS, shape, digests, in_colour=found["in_colour"])
+        sizes = tuple((height, width) for height, width in found["sizes"])
+        images = ImageBytes(folder / PIXELS, shape, digests, in_colour=found["in_colour"], sizes=sizes)
     except RecordError as error:
         return None, error.message
     except KeyError as error:

@@ -130,10 +130,10 @@ def _read(path: Path, config: Config) -> Part:
     refuse_repeated(table, places.names)
     marks = {label: table.columns[label] for label in CLASSES}
     labels = mark_cells(table, marks, lambda label: meaning_of_cells(config.labels, label))
-    traits = read_traits(table, TRAITS, range(len(table)))
+    traits = read_traits(table, TRAITS)
     if "view" in traits and LATERAL in table.columns:  # AP/PA is empty where the view is lateral
-        sides = zip(traits["view"], table.columns[LATERAL], strict=True)
-        traits["view"] = tuple([view or side.upper() for view, side in sides])
+        views = zip(traits["view"], table.columns[LATERAL], strict=True)
+        traits["view"] = tuple([view or side.upper() for view, side in views])
     return Part(places, labels, traits)
 
 

@@ -14,7 +14,7 @@ from tests.harness import TINY_MODEL, Genmed
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "REPRODUCIBILITY.md"
-GUIDES = (GUIDE, ROOT / "docs" / "VERIFICATION.md", ROOT / "docs" / "DATA.md")
+GUIDES = (GUIDE, ROOT / "docs" / "VERIFICATION.md", ROOT / "docs" / "DATA.md", ROOT / "docs" / "RESULTS.md")
 HEADINGS = [
     "Quick start",
     "Seed system",

@@ -183,11 +183,11 @@ class _Work:
     def _end(self, place: Place, event: dict[str, Any]) -> None:
         view = self.views[place]
         view.seconds = (view.seconds or 0) + time.monotonic()
+        found = find_runs(self._root, self._study)[place]
+        if found.status == "completed":
+            self._finish(place, found)
+            return
         if event["status"] == "completed":
-            found = find_runs(self._root, self._study)[place]
-            if found.status == "completed":
-                self._finish(place, found)
-                return
             event = {"status": "failed", "error": "code or data changed while it was trained: the run does not count"}
         view.status, view.error = event["status"], event["error"]
         self._watcher.changed(view, "ended", event["error"])

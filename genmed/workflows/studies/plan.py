@@ -10,7 +10,7 @@ from typing import Any
 
 from genmed.ground.errors import ConfigError
 from genmed.ground.user_files import is_user_file
-from genmed.records.config import ResolvedConfig, read_grid
+from genmed.records.config import ResolvedConfig, flatten, read_grid
 from genmed.workflows.configure import configure
 
 MOST_SEEDS = 1000
@@ -60,10 +60,11 @@ def make_plan(
             raise ConfigError(f"{option} and {given[key]} both give {key}", "leave one of them out")
     told = {**(origins or {}), **{key: "--models" if key == MODEL else "--grid" for key in axes}}
     cells = []
-    for values in itertools.product(*axes.values()):
-        chosen = dict(zip(axes, values, strict=True))
+    for point in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, point, strict=True))
         resolved = configure({**flags, **chosen}, file=file, settings=settings, origins=told)
-        cells.append(PlannedCell("", chosen, resolved))
+        values = flatten(resolved.config)
+        cells.append(PlannedCell("", {key: values[key] for key in axes}, resolved))
     listed = "," in seeds
     if listed and "seed" in given:
         raise ConfigError("a list of --seeds and --seed exclude each other", "give --seed and how many, or the list")

@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from genmed.ground.errors import GenmedError
 
@@ -66,8 +66,9 @@ class Telling:
 def main() -> int:
     """Trains or resumes as ordered, and returns the exit code of the documented ones."""
     telling = Telling(_take_stdout())
-    order = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_the_study, daemon=True).start()
+    lifeline = _take_stdin()
+    order = json.loads(lifeline.readline())
+    threading.Thread(target=_end_with_the_study, args=(lifeline.fileno(),), daemon=True).start()
     try:
         telling.tell(event="ended", status="completed", run=_train(order, telling))
         return 0
@@ -104,8 +105,16 @@ def _take_stdout() -> TextIO:
     return channel
 
 
-def _end_with_the_study() -> None:
-    sys.stdin.read()
+def _take_stdin() -> BinaryIO:
+    """Processes that are forked from this one close sys.stdin, and would wait for ever for a thread that reads it."""
+    lifeline = os.fdopen(os.dup(0), "rb", buffering=0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    return lifeline
+
+
+def _end_with_the_study(lifeline: int) -> None:
+    while os.read(lifeline, 1):
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_SECONDS)
     os._exit(130)

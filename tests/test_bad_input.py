@@ -247,7 +247,7 @@ FIRST = "00000001_000.png, 00000001_001.png, 00000001_002.png, ..."
             without_images,
             (
                 f"{TABLE} and the images do not match: 5 rows without an image ({FIRST})",
-                "1 images without a row (99999999_000.png)",
+                "1 image without a row (99999999_000.png)",
                 "--set data.on_mismatch=skip",
             ),
         ),
@@ -317,7 +317,7 @@ def test_rows_and_images_without_the_other_are_left_out_where_one_says_so(
     result = genmed(*tiny("--data-root", copy, "--epochs", 1, "--set", "data.on_mismatch=skip"))
     assert result.code == 0, result.err
     assert f"Left out: 5 rows without an image ({FIRST})" in result.err
-    assert "Left out: 1 images without a row (99999999_000.png)" in result.err
+    assert "Left out: 1 image without a row (99999999_000.png)" in result.err
     assert json.loads((genmed.run_folder() / "data.json").read_text())["notes"] == [
         line for line in result.err.splitlines() if line.startswith("Left out")
     ]

@@ -1,5 +1,6 @@
 """Metrics in resamples against scikit-learn, and intervals against a bootstrap written out image by image."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 
 from genmed.ground.randomness import draw_uniform
-from genmed.parts.metrics.calibration import BINS, draw_reliability, fit_logistic, to_logits
+from genmed.parts.metrics.calibration import BINS, draw_reliability, expit, fit_logistic, to_logits
 from genmed.parts.metrics.intervals import LEAST_PATIENTS, estimate, resample
 from genmed.parts.metrics.of_class import OF_RANKING, OF_SUMS
 from genmed.parts.metrics.sample import Sample
@@ -73,14 +74,14 @@ def scored(draw: st.DrawFn) -> tuple[Values, Values]:
 @given(scored())
 def test_metrics_of_a_class_are_scikit_learn_s(drawn: tuple[Values, Values]) -> None:
     scores, truth = drawn
-    sample = Sample(scores[:, None], truth[:, None], np.arange(len(truth)), ("a",), "multi-label", {"a": 0.4})
+    sample = Sample(scores[:, None], truth[:, None], np.arange(len(truth)), ("a",), "multi-label", {"a": 0.25})
     found = estimate(sample, seed=0, resamples=2)
-    for name, value in measure_by_scikit_learn(scores.astype(np.float64), truth, 0.4).items():
+    for name, value in measure_by_scikit_learn(scores.astype(np.float64), truth, 0.25).items():
         assert found[f"{name}_a"].value == pytest.approx(value, abs=1e-9), name
         assert found[f"{name}_macro"].value == found[f"{name}_a"].value
-    called = scores >= np.float64(0.4)
+    called = scores >= np.float64(0.25)
     right, wrong = (called & (truth == 1)).mean(), (called & (truth == 0)).mean()
-    assert found["net_benefit_a"].value == pytest.approx(right - wrong * 0.4 / 0.6)
+    assert found["net_benefit_a"].value == pytest.approx(right - wrong * 0.25 / 0.75)
 
 
 @examples
@@ -177,19 +178,22 @@ def test_intervals_are_those_of_a_bootstrap_over_patients_written_out() -> None:
     assert found["auroc_macro"].low != found["auroc_c0"].low
 
 
-def test_interval_of_the_slope_is_near_that_of_refitting_each_resample() -> None:
-    sample = draw(800, 1, 400, unknown=0)
-    found = estimate(sample, seed=1, resamples=300)["calibration_slope_c0"]
-    slopes = []
+def test_slope_of_a_resample_is_near_that_of_a_fit_of_its_own() -> None:
+    drawn = draw(800, 1, 400, unknown=0)
+    rare = expit(to_logits(drawn.scores) - 2.5).astype(np.float32)  # so that level and slope depend on each other
+    sample = replace(drawn, scores=rare)
+    slopes = resample(sample, 1, 300)["calibration_slope_c0"]
+    fitted = []
     for number in range(300):
-        drawn = (draw_uniform((1, "bootstrap", number), (400,)) * 400).astype(int)
-        rows = np.concatenate([np.flatnonzero(sample.units == patient) for patient in drawn])
+        chosen = (draw_uniform((1, "bootstrap", number), (400,)) * 400).astype(int)
+        rows = np.concatenate([np.flatnonzero(sample.units == patient) for patient in chosen])
         fit = fit_logistic(to_logits(sample.scores[rows, 0]), sample.truth[rows, 0] == 1)
         assert fit is not None
-        slopes.append(fit.slope)
-    low, high = np.quantile(slopes, [0.025, 0.975])
-    assert found.low == pytest.approx(low, abs=0.1 * (high - low))
-    assert found.high == pytest.approx(high, abs=0.1 * (high - low))
+        fitted.append(fit.slope)
+    assert np.median(np.abs(slopes - fitted)) < 0.08 * np.std(fitted)
+    low, high = np.quantile(fitted, [0.025, 0.975])
+    found = estimate(sample, seed=1, resamples=300)["calibration_slope_c0"]
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.02), pytest.approx(high, abs=0.02))
 
 
 def test_interval_needs_ten_patients_with_the_class_and_ten_without() -> None:
@@ -202,10 +206,18 @@ def test_interval_needs_ten_patients_with_the_class_and_ten_without() -> None:
     found = estimate(Sample(scores, truth, np.arange(60), names, "multi-label", dict.fromkeys(names, 0.5)), 0, 50)
     for metric in (*OF_RANKING, *OF_SUMS):
         assert found[f"{metric}_ten"].low is not None
-        assert found[f"{metric}_macro"].low is not None
+        assert found[f"{metric}_macro"].low is None  # a mean knows no more than its classes
         for name in names[1:]:
             assert (found[f"{metric}_{name}"].low, found[f"{metric}_{name}"].high) == (None, None)
             assert found[f"{metric}_{name}"].value is not None
+    alone = estimate(Sample(scores[:, :1], truth[:, :1], np.arange(60), names[:1], "binary", {}), 0, 50)
+    assert alone["auroc_macro"].low == alone["auroc_ten"].low is not None
+    twins = np.maximum(np.arange(60) - 3, 0)  # the first four images are of one patient
+    of_nine = np.where(np.arange(60) < 12, 1, 0).astype(np.int8)[:, None]
+    found = estimate(Sample(scores[:, :1], of_nine, twins, ("nine",), "binary", {}), 0, 50)
+    assert found["auroc_nine"].low is None
+    found = estimate(Sample(scores[:, :1], 1 - of_nine, twins, ("nine",), "binary", {}), 0, 50)
+    assert found["auroc_nine"].low is None
     images_of_nine = Sample(scores, truth, np.arange(60) % 9, names, "multi-label", {})
     assert {value.low for value in estimate(images_of_nine, 0, 50).values()} == {None}
 
@@ -218,6 +230,12 @@ def test_class_without_both_kinds_has_no_value_and_no_part_in_the_mean() -> None
     assert found["auroc_c1"].value is None
     others = [found["auroc_c0"].value, found["auroc_c2"].value]
     assert found["auroc_macro"].value == pytest.approx(sum(value for value in others if value) / 2)
+
+
+def test_images_of_which_nothing_can_be_measured_have_no_values() -> None:
+    sample = draw(20, 2, 20)
+    found = estimate(replace(sample, truth=np.zeros_like(sample.truth)), 0, 9)
+    assert {(value.value, value.low, value.high) for value in found.values()} == {(None, None, None)}
 
 
 def test_resample_does_not_depend_on_how_many_there_are_or_how_they_are_portioned(

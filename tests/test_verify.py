@@ -23,7 +23,7 @@ Arguments = Callable[..., list[object]]
 STEPS = 28  # of `tiny`
 KEYS = (
     "schema verdict run steps_compared steps_total first_divergence cause metrics problems localisation segments"
-    " status judged_by code_diff"
+    " status judged_by code_diff data_differences next_step"
 ).split()
 
 NOISY = """
@@ -329,6 +329,25 @@ def test_other_data_are_not_comparable_and_the_image_is_named(
         assert list(cause) == ["what", "recorded", "found", "changes_bits"]
         assert cause["recorded"] != cause["found"]
         assert cause["changes_bits"] is True
+
+
+def test_other_data_are_told_once_with_what_to_do(finished: Genmed, data: Path) -> None:
+    OTHER_DATA["label"][0](data)
+    lines = [line.split("\t") for line in finished("verify", "latest", "--data-root", data).out.splitlines()]
+    assert [name for name, _ in lines] == ["run", "steps compared", "not as recorded", "next step", "verdict"]
+    assert lines[2][1] == "labels of 00000005_001.png was Effusion|Mass, is Hernia|Mass"
+    assert "--data-root" in lines[3][1]
+
+
+def test_of_many_images_that_differ_the_first_are_named(finished: Genmed, data: Path) -> None:
+    path = data / "Data_Entry_2017_v2020.csv"
+    path.write_text(re.sub("(?m)^([^,]+_000.png),[^,]+", r"\1,Edema", path.read_text()))
+    result = finished("verify", "latest", "--data-root", data)
+    told = [line for line in result.out.splitlines() if line.startswith("not as recorded")]
+    many = finished("verify", "latest", "--data-root", data, "--json").json["data_differences"]
+    assert many > 6
+    assert len(told) == 6
+    assert told[-1] == f"not as recorded\tand {many - 5} more"
 
 
 UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {

@@ -1,18 +1,90 @@
 """genmed evaluate"""
 
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from genmed.cli.options import Debug, Json, Root, RunReference, root_folder
+import typer
+
+from genmed.cli.data.options import complete_dataset
+from genmed.cli.options import DataRoot, Debug, Json, Root, RunReference, root_folder
+from genmed.ground.errors import RequestError
+
+if TYPE_CHECKING:
+    from genmed.records.run_folder import RunFolder
+    from genmed.workflows.evaluation.elsewhere import Elsewhere
 
 
-def command(run: RunReference, root: Root = None, json: Json = False, debug: Debug = False) -> None:
-    """Measure a finished run on its test images: each metric with its interval over patients."""
+def command(
+    run: RunReference,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Other data than the run's own test, as of `genmed train`.",
+            autocompletion=complete_dataset,
+            show_default=False,
+        ),
+    ] = None,
+    data_root: DataRoot = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIDE",
+            help="train, val, test or all of these data; their official test if they have one, else all.",
+            show_default=False,
+        ),
+    ] = None,
+    match: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="'RUN CLASS=DATA CLASS'", help="Two names of one finding; repeatable.", show_default=False
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A key of data, labels or manifest; repeatable.", show_default=False
+        ),
+    ] = None,
+    root: Root = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure a finished run on its own test, or on other data: each metric with its interval over patients."""
     from genmed.cli.output import print_json
     from genmed.workflows.evaluation.kept import evaluate_own
     from genmed.workflows.overview import find_run
 
-    evaluation = evaluate_own(find_run(run, root_folder(root)))
+    folder = find_run(run, root_folder(root))
+    if any((dataset, data_root, split, match, settings)):
+        from genmed.workflows.evaluation.elsewhere import Elsewhere
+
+        pairs = dict(_split_pair(pair) for pair in match or ())
+        asked = Elsewhere(dataset, data_root, split, pairs, tuple(settings or ()), device)
+        evaluation = _evaluate_elsewhere(folder, asked)
+    else:
+        evaluation = evaluate_own(folder)
     print_json(evaluation) if json else print_evaluation(evaluation)
+
+
+def _split_pair(pair: str) -> tuple[str, str]:
+    ours, equals, theirs = pair.partition("=")
+    if not (ours and equals and theirs):
+        raise RequestError(f"--match takes two names, got {pair!r}", "for example --match 'Effusion=Pleural Effusion'")
+    return ours.strip(), theirs.strip()
+
+
+def _evaluate_elsewhere(folder: "RunFolder", asked: "Elsewhere") -> dict[str, Any]:
+    from genmed.cli.screen import open_screen
+    from genmed.ground.interpreter import restart
+    from genmed.workflows.configure import interpreter_variables
+    from genmed.workflows.evaluation.elsewhere import check_request, evaluate_elsewhere
+    from genmed.workflows.identity import read_config
+
+    check_request(asked)
+    restart(interpreter_variables(read_config(folder, folder.read())))
+    with open_screen() as screen:
+        return evaluate_elsewhere(folder, asked, screen)
 
 
 SURE = {"auroc": "AUROC (95%)", "average_precision": "AP (95%)"}
@@ -54,7 +126,8 @@ def print_evaluation(evaluation: dict[str, Any]) -> None:
 
 
 def _describe(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
-    left_out, split = evaluation["undefined"], evaluation["split"]
+    left_out, split, own = evaluation["undefined"], evaluation["split"], evaluation["own"]
+    few = evaluation["without_interval"]
     judged = "studies, by the highest score of their images" if evaluation["studies"] else "images"
     whole = [name for name in ("accuracy", "quadratic_kappa") if f"{split}_{name}" in evaluation["metrics"]]
     drawn = f"{evaluation['level']:.0%}, {evaluation['resamples']:,} resamples by {evaluation['unit']}"
@@ -65,10 +138,24 @@ def _describe(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
         ("patients", _show_count(evaluation["patients"])),
         ("judged", judged),
         ("split", evaluation["split_source"]),
-        ("intervals", f"{drawn}; of classes that 10 have and 10 have not"),
+        ("intervals", drawn),
         ("thresholds", f"where sensitivity + specificity is highest on {evaluation['thresholds_from']}"),
         *([("left out", f"{', '.join(left_out)}: all or no images have it")] if left_out else []),
+        *([("no interval", f"{', '.join(few)}: under 10 patients have it, or have it not")] if few else []),
+        *([] if own else _describe_elsewhere(evaluation)),
         ("seeds", "the intervals are of the test's patients alone, not of what another seed would have given"),
+    ]
+
+
+def _describe_elsewhere(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
+    """How far these data are from those of the training."""
+    renamed = [f"{ours} is {theirs}" for ours, theirs in evaluation["matched"].items() if ours != theirs]
+    without, seen = evaluation["without_match"], evaluation["trained_on"]
+    return [
+        *([("matched", ", ".join(renamed))] if renamed else []),
+        *([("no match", ", ".join(without))] if without else []),
+        *([("warning", f"the run was trained or selected on {seen:,} of these images")] if seen else []),
+        *([("warning", "the datasets share images: see their lineage")] if evaluation["related"] else []),
     ]
 
 

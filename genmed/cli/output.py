@@ -3,8 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 
 def print_json(value: Any) -> None:
@@ -20,8 +20,19 @@ def print_line(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()) -> None:
-    """A table on stdout: drawn on a terminal, tab-separated off it. `numbers`: columns that stand to the right."""
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    numbers: Sequence[str] = (),
+    *,
+    whole: Sequence[str] = (),
+    expendable: Sequence[str] = (),
+) -> None:
+    """A table on stdout: drawn on a terminal, tab-separated off it. `numbers`: columns that stand to the right.
+
+    On a terminal: numbers and the columns named by `whole` are never broken; of `expendable` those stay for which there
+    is room, the last named first.
+    """
     if not sys.stdout.isatty():
         for row in [columns, *rows]:
             print("\t".join(row))
@@ -31,12 +42,48 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: 
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    unbroken = {*numbers, *whole}
+    least = {name: _measure(name, [row[at] for row in rows], name in unbroken) for at, name in enumerate(columns)}
+    shown = _choose_columns(least, expendable, console.width)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for name in shown:
+        justify: Literal["left", "right"] = "right" if name in numbers else "left"
+        table.add_column(name, justify=justify, no_wrap=name in unbroken, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-    Console().print(table)
+        cells = [cell for name, cell in zip(columns, row, strict=True) if name in shown]
+        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in cells))
+    needed = _sum_widths(least[name] for name in shown)
+    if unbroken and needed > console.width:  # the terminal breaks the lines, and a copied name is whole
+        console.width = needed
+    console.print(table)
+
+
+def _measure(name: str, cells: Sequence[str], unbroken: bool) -> int:
+    """The least width of a column; one that may be broken needs its longest word, or MOST_OF_A_WORD of it."""
+    from rich.cells import cell_len
+
+    if unbroken:
+        return max(map(cell_len, [name, *cells]))
+    words = [word for cell in [name, *cells] for word in cell.split()]
+    return min(max(map(cell_len, words), default=0), MOST_OF_A_WORD)
+
+
+def _choose_columns(least: Mapping[str, int], expendable: Sequence[str], room: int) -> list[str]:
+    shown = [name for name in least if name not in expendable]
+    for name in reversed(expendable):
+        if _sum_widths(least[known] for known in [*shown, name]) <= room:
+            shown.append(name)
+    return [name for name in least if name in shown]
+
+
+def _sum_widths(widths: Iterable[int]) -> int:
+    """With what stands between columns and at both ends."""
+    widths = list(widths)
+    return sum(widths) + 3 * (len(widths) - 1) + 2
+
+
+MOST_OF_A_WORD = 12
 
 
 STYLES = {

@@ -51,9 +51,17 @@ def describe_accepted(entry: dict[str, Any]) -> str:
 
 
 def print_pairs(pairs: list[tuple[str, str]]) -> None:
-    """Names and values, one pair a line."""
+    """Names and values, one pair a line; a terminal has long values broken between words, the next line below."""
+    import shutil
     import sys
+    import textwrap
 
     width = max(len(name) for name, _ in pairs) + 2
+    room = max(shutil.get_terminal_size().columns - width, 20)
     for name, value in pairs:
-        print(f"{name:<{width}}{paint(value)}" if sys.stdout.isatty() else f"{name}\t{value}")
+        if not sys.stdout.isatty():
+            print(f"{name}\t{value}")
+            continue
+        lines = textwrap.wrap(value, room, break_long_words=False, break_on_hyphens=False) or [""]
+        for number, line in enumerate(lines):
+            print(f"{name if number == 0 else '':<{width}}{paint(line)}")

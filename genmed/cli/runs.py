@@ -45,7 +45,13 @@ def command(
         ]
         for run in runs
     ]
-    print_table(columns, rows, numbers=["epochs", "test AUROC"])
+    print_table(
+        columns,
+        rows,
+        numbers=["epochs", "test AUROC"],
+        whole=["name", "status", "device", "created"],
+        expendable=["device", "created", "tags", "epochs"],
+    )
 
 
 def _show_time(text: str) -> str:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from genmed.workflows.verification.report import Report
 
 
+MOST_DIFFERENCES = 5
+
+
 class Brought(NamedTuple):
     """The reviewer's own copies of a bundle's files."""
 
@@ -165,8 +168,23 @@ def _print_report(report: "Report") -> None:
         pairs.append(("first difference", f"step {parted.step}, epoch {parted.epoch}: {parted.field}"))
     if report.localisation:
         pairs.append(("where", report.localisation.says))
-    pairs += [("not as recorded", entry.describe()) for entry in report.cause if entry.part != "determinism"]
-    pairs += [("problem", problem) for problem in report.problems]
+    pairs += _describe_causes(report)
     if report.bounds:
         pairs.append(("judged by", report.bounds.says))
+    if report.next_step:
+        pairs.append(("next step", report.next_step))
     print_pairs([*pairs, ("verdict", report.headline)])
+
+
+def _describe_causes(report: "Report") -> list[tuple[str, str]]:
+    """What is not as recorded, and the problems. Of data the first few: the problem would say them again."""
+    causes = [entry.describe() for entry in report.cause if entry.part != "determinism"]
+    if not report.data_differences:
+        return [
+            *(("not as recorded", cause) for cause in causes),
+            *(("problem", problem) for problem in report.problems),
+        ]
+    told = causes[:MOST_DIFFERENCES]
+    if more := report.data_differences - len(told):
+        told.append(f"and {more:,} more")
+    return [("not as recorded", cause) for cause in told]

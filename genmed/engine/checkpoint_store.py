@@ -140,7 +140,7 @@ class CheckpointStore:
         """Later ones, which are there where steps are computed again, stay until they are reached."""
         retention = self._retention
         folders = [path for path in list_checkpoints(self._folder) if _position_of(path)[0] <= progress.step]
-        best = _find_epoch_end(folders, progress.best_epoch)
+        best = find_epoch_end(folders, progress.best_epoch)
         for folder in folders[: -retention.newest]:
             step, epoch = _position_of(folder)
             chosen = step == retention.first_step or _is_multiple(step, retention.every_steps)
@@ -167,7 +167,7 @@ class CheckpointStore:
     def best(self, progress: Progress) -> Checkpoint:
         """Raises RecordError where it is missing or broken."""
         self.wait()
-        folder = _find_epoch_end(list_checkpoints(self._folder), progress.best_epoch)
+        folder = find_epoch_end(list_checkpoints(self._folder), progress.best_epoch)
         if folder is None:
             raise RecordError(f"{self._folder} has no checkpoint of the best epoch, {progress.best_epoch}")
         return describe_checkpoint(folder)
@@ -179,7 +179,7 @@ def _position_of(folder: Path) -> tuple[int, int]:
     return int(step), int(epoch)
 
 
-def _find_epoch_end(folders: Iterable[Path], epoch: int) -> Path | None:
+def find_epoch_end(folders: Iterable[Path], epoch: int) -> Path | None:
     return next((path for path in folders if path.name.endswith(END) and _position_of(path)[1] == epoch), None)
 
 

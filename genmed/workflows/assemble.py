@@ -23,6 +23,7 @@ from genmed.ground.fingerprints import digest_bytes, digest_file
 from genmed.ground.interpreter import is_started_with
 from genmed.ground.sealed import write_sealed
 from genmed.ground.user_files import find_user_file, is_user_file
+from genmed.ground.wording import say_count
 from genmed.parts.data.augmentation import choose_strength
 from genmed.parts.data.cache import Entry, ImageBytes, open_images
 from genmed.parts.data.datasets import find_dataset
@@ -91,14 +92,19 @@ def choose_device(asked: str) -> str:
 def load_data(config: Config, reporter: Reporter, *, trust_stamps: bool) -> LoadedData:
     """Reads the table, opens the images, splits by patient. Raises DataError."""
     facts = find_dataset(config.data.dataset)
-    records, entry = open_dataset(config, reporter, trust_stamps=trust_stamps)
-    if entry.broken:
-        if config.data.on_bad_image == "stop":
-            raise refuse_broken(list(entry.broken.values()))
-        records = records.leave_out(entry.broken)
-    images = entry.images if not entry.broken else entry.images.choose(_list_whole(entry))
+    records, images = load_images(config, reporter, trust_stamps=trust_stamps)
     split = split_records(records, config.data)
-    return LoadedData(facts, records, split, images, _fingerprint_data(records, split, images))
+    return LoadedData(facts, records, split, images, fingerprint_data(records, split, images))
+
+
+def load_images(config: Config, reporter: Reporter, *, trust_stamps: bool) -> tuple[Records, ImageBytes]:
+    """The table and its images as prepared, before they are split. Raises DataError."""
+    records, entry = open_dataset(config, reporter, trust_stamps=trust_stamps)
+    if not entry.broken:
+        return records, entry.images
+    if config.data.on_bad_image == "stop":
+        raise refuse_broken(list(entry.broken.values()))
+    return records.leave_out(entry.broken), entry.images.choose(_list_whole(entry))
 
 
 def open_dataset(config: Config, reporter: Reporter, *, trust_stamps: bool) -> tuple[Records, Entry]:
@@ -144,9 +150,8 @@ def _uncollected() -> Iterator[None]:
 
 def refuse_broken(reasons: list[str]) -> DataError:
     more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-    many = "1 image" if len(reasons) == 1 else f"{len(reasons)} images"
     return DataError(
-        f"{many} cannot be read: {'; '.join(reasons[:3])}{more}",
+        f"{say_count(len(reasons), 'image')} cannot be read: {'; '.join(reasons[:3])}{more}",
         "restore these files, remove them and their rows, or leave them out with --on-bad-image skip",
     )
 
@@ -251,6 +256,7 @@ def write_data(folder: RunFolder, session: Session) -> None:
         "lineage": data.facts.lineage,
         "task": records.task,
         "classes": list(task.classes),
+        "channels": task.images.channels,
         "split": {"source": data.split.source, "official": data.split.official, "sides": sides},
         "normalisation": {"mean": task.scaling.mean, "std": task.scaling.std},
         "notes": list(records.notes),
@@ -287,7 +293,7 @@ def name_labels(records: Records, row: int) -> str:
     return "|".join(f"{name}{marks[label]}" for name, label in named if label in marks)
 
 
-def _fingerprint_data(records: Records, split: Split, images: ImageBytes) -> str:
+def fingerprint_data(records: Records, split: Split, images: ImageBytes) -> str:
     """SHA-256 over each image's id, decoded pixels, labels, patient, site, study and side, and which were left out."""
     lines = ["\t".join(records.classes)]
     if records.task != "multi-label":

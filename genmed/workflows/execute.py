@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from genmed.engine.checkpoint import MANIFEST, list_checkpoints, restore_weights
 from genmed.engine.checkpoint_store import CheckpointStore
@@ -21,8 +20,8 @@ from genmed.ground.errors import GenmedError, Interrupted, RecordError, RunError
 from genmed.ground.fingerprints import digest_file
 from genmed.parts.data.device import Loader, ReadAhead, ResidentLoader, fits_on
 from genmed.parts.data.loader import BatchLoader
-from genmed.parts.data.records import UNKNOWN
-from genmed.records.run_folder import RunDocument, RunFolder, now, this_process, write_table
+from genmed.records.predictions import Prediction, write_predictions
+from genmed.records.run_folder import RunDocument, RunFolder, now, this_process
 from genmed.workflows.assemble import Session
 from genmed.workflows.evaluation.kept import evaluate_own
 from genmed.workflows.index import Index, life_of
@@ -80,7 +79,7 @@ def execute(
             if trace.parted_at is not None:
                 folder.log(f"From step {trace.parted_at} on the steps took the place of others, recorded before")
             results = evaluate_selected(training)
-        write_predictions(folder.predictions_path, session, results)
+        write_predictions(folder.predictions_path, session.task.classes, list_predictions(session, results))
         document = _complete(folder, index, progress, results, fingerprint)
     _evaluate(folder, reporter)
     return document
@@ -128,19 +127,12 @@ def merge_metrics(results: dict[str, Evaluation]) -> dict[str, float | None]:
     return {name: value for result in results.values() for name, value in result.metrics.items()}
 
 
-def write_predictions(path: Path, session: Session, results: dict[str, Evaluation]) -> None:
-    """One row an image of validation and test; 9 digits hold a float32 exactly."""
+def list_predictions(session: Session, results: dict[str, Evaluation]) -> Iterator[Prediction]:
+    """Of validation and test."""
     task, records = session.task, session.data.records
-    names = ["id", "patient", "site", "split"]
-    names += [f"truth_{label}" for label in task.classes] + [f"score_{label}" for label in task.classes]
-
-    def rows() -> Iterator[list[Any]]:
-        for side, result in results.items():
-            for row, scores in zip(task.rows[side], result.scores, strict=True):
-                truth = ["" if label == UNKNOWN else label for label in task.labels[row].tolist()]
-                yield [*records.describe(row), side, *truth, *(f"{score:.9g}" for score in scores)]
-
-    write_table(path, names, rows())
+    for side, result in results.items():
+        for row, scores in zip(task.rows[side], result.scores, strict=True):
+            yield Prediction(*records.describe(row), side, task.labels[row].tolist(), scores.tolist())
 
 
 def _complete(

@@ -22,6 +22,10 @@ ImageRow = Mapping[str, str]
 """An image by column of data-images.csv."""
 
 
+OF_DATA = ("data", "split")
+"""Parts of a mismatch."""
+
+
 @dataclass(frozen=True)
 class Mismatch:
     """One thing that is not as recorded."""
@@ -35,7 +39,9 @@ class Mismatch:
     why: str = ""
 
     def describe(self) -> str:
-        """`packages.torch was 2.10.0, is 2.11.0 (can change bits: ...)`."""
+        """`packages.torch was 2.10.0, is 2.11.0 (can change bits: ...)`; that data can goes without saying."""
+        if self.part in OF_DATA:
+            return f"{self.what} was {_shorten(self.recorded)}, is {_shorten(self.found)}"
         weight = "can change bits" if self.changes_bits else "cannot change bits"
         why = f": {self.why}" if self.why else ""
         return f"{self.what} was {_shorten(self.recorded)}, is {_shorten(self.found)} ({weight}{why})"

@@ -1,10 +1,9 @@
 """What a person should know of the data before they train on it."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
+from genmed.ground.wording import name_some, say_count
 from genmed.parts.data.counts import compare_counts, tell_wrong_counts
 from genmed.parts.data.records import DatasetFacts, Records
 from genmed.parts.data.split import Split
@@ -16,11 +15,12 @@ def find_oddities(facts: DatasetFacts, records: Records, split: Split, in_colour
     there = (records.labels[sides == "train"] == 1).any(0)
     told = []
     if missing := [name for name, known in zip(records.classes, there, strict=True) if not known]:
-        told.append(f"Warning: no training image has {_name_some(missing)}: nothing can be learned of it")
+        told.append(f"Warning: no training image has {name_some(missing)}: nothing can be learned of it")
     told += _tell_incomplete_means(records, sides)
-    told += [f"Left out: {name}, {reason}" for name, reason in records.left_out.items()]
+    told += [f"Left out: {_name_once(name, reason)}" for name, reason in records.left_out.items()]
     if in_colour and records.colour == "grey":
-        told.append(f"Note: {in_colour} images are in colour and read as grey (--set data.colour=rgb keeps it)")
+        many = say_count(in_colour, "image")
+        told.append(f"Note: {many} in colour, read as grey (--set data.colour=rgb keeps it)")
     counts = compare_counts(facts, records, split.sides, split.official)
     return told + [f"Note: {line}" for line in tell_wrong_counts(facts, counts)]
 
@@ -38,5 +38,6 @@ def _tell_incomplete_means(records: Records, sides: npt.NDArray[np.str_]) -> lis
     return [f"Note: means are over {' and '.join(counted)}: of the others no image there is known to have it, or all"]
 
 
-def _name_some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def _name_once(name: str, reason: str) -> str:
+    """Most reasons name the file that they are about."""
+    return reason if name in reason else f"{name}, {reason}"

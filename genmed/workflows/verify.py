@@ -110,7 +110,7 @@ def _verify(
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         problem = f"the data are not those of the run: {changed[0].what}{more}"
-        return _refuse(document, [problem], changed[:MOST_IMAGES])
+        return replace(_refuse(document, [problem], changed[:MOST_IMAGES]), data_differences=len(changed))
     causes = order_by_likelihood(causes)
     for entry in causes:
         reporter.message(f"not as recorded: {entry.describe()}")

@@ -305,5 +305,5 @@ def test_entry_used_longest_ago_gives_way_when_the_cache_is_full(copy: Path, cac
     write_limit(cache, 3 * size)
     messages: list[str] = []
     third = open_at(copy, messages, size=18).path.parent
-    assert messages == [f"The image cache was full: removed {second.name}, 0 MiB"]
+    assert messages == [f"The image cache was full: removed 100 images, 20 px, grey of {copy}: 0 MiB"]
     assert set(entries(cache)) == {first, third}

@@ -85,13 +85,13 @@ def test_images_and_rows_without_the_other_are_left_out_if_one_says_so(copy: Pat
     ids = read(copy).ids
     (copy / "images" / ids[0]).unlink()
     (copy / "images" / "zzz.png").write_bytes(b"")
-    with pytest.raises(DataError, match="do not match: 1 rows without an image"):
+    with pytest.raises(DataError, match="do not match: 1 row without an image"):
         read(copy)
     records = read(copy, on_mismatch="skip")
     assert records.ids == ids[1:]
     assert records.notes == (
-        f"Left out: 1 rows without an image ({ids[0]})",
-        "Left out: 1 images without a row (zzz.png)",
+        f"Left out: 1 row without an image ({ids[0]})",
+        "Left out: 1 image without a row (zzz.png)",
     )
 
 
@@ -113,7 +113,7 @@ def test_official_lists_decide_who_is_tested_and_the_rest_is_split_by_patient(co
     [
         (lambda root: write_lists(root, lambda name: name.endswith("_001.png")), "is on two sides of the split"),
         (lambda root: (root / "test_list.txt").unlink(), "has one official list but not test_list.txt"),
-        (lambda root: (root / "test_list.txt").write_text("x\n"), "images are in neither official list, the first is"),
+        (lambda root: (root / "test_list.txt").write_text("x\n"), "images in neither official list, the first is"),
         (
             lambda root: (root / "test_list.txt").write_text((root / "train_val_list.txt").read_text()),
             "is in both train_val_list.txt and test_list.txt",

@@ -223,7 +223,7 @@ WRONG_ROWS = [
     ("vinbigdata", lambda rows: rows[:1], "30 images without a row"),
     ("rsna", lambda rows: [row[:-1] + "2" if row[-1] == "1" else row for row in rows], "Target is '2'"),
     ("rsna", lambda rows: [*rows, rows[1][:-1] + "0"], "has both Targets"),
-    ("rsna", lambda rows: [*rows, "absent,,,,,0"], "1 rows without an image (absent)"),
+    ("rsna", lambda rows: [*rows, "absent,,,,,0"], "1 row without an image (absent)"),
     ("manifest", lambda rows: [*rows, rows[1]], "is listed a second time, after line 2"),
     ("manifest", lambda rows: [*rows, rows[1].replace("im/", "im/./")], "is listed a second time, after line 2"),
     ("manifest", lambda rows: [*rows, rows[1].replace("im/", r"im\\".strip("\\") + "\\")], "is listed a second time"),
@@ -268,7 +268,7 @@ def test_image_in_both_of_chexperts_tables_is_refused(copy: Callable[[str], Path
         ("train1 train1.jpg positive rsna", "is listed a second time"),
         ("p1 a.png normal rsna", "mix the labels of two releases"),
         ("p1 a.png positive rs\x1bna", "not printed"),
-        ("p1 absent.png positive rsna", "1 rows without an image (train/absent.png)"),
+        ("p1 absent.png positive rsna", "1 row without an image (train/absent.png)"),
         ("p1 a.png positive rs\0na", "holds a NUL"),
     ],
 )
@@ -545,7 +545,7 @@ def test_pipe_and_bomb_stop_a_real_training_and_can_be_left_out(genmed: Genmed, 
     assert not list((genmed.root / "runs").glob("*"))
     skipped = genmed(*command, "--epochs", 1, "--batch-size", 8, "--set", "data.on_bad_image=skip", "--json")
     assert skipped.code == 0, skipped.err
-    assert "Left out: C0 of 2/pipe.png, " in skipped.err
+    assert "C0 of 2/pipe.png: it is a pipe" in skipped.err
 
 
 def test_manifest_of_paths_that_lead_out_is_refused_by_a_real_command(genmed: Genmed, tmp_path: Path) -> None:

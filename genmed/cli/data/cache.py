@@ -59,6 +59,6 @@ def _print_cache(state: "CacheState") -> None:
             ("entries", str(len(rows))),
             ("total", show_size(state.size)),
             ("limit", "none" if state.limit is None else show_size(state.limit)),
-            *(("removed", f"{stored.folder.name}, {show_size(stored.size)}") for stored in state.removed),
+            *(("removed", f"{stored.what}: {show_size(stored.size)}") for stored in state.removed),
         ]
     )

@@ -1,44 +1,108 @@
 """genmed data check"""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genmed.cli.data.options import DataPath, Dataset, Settings
+from genmed.cli.data.options import DataPath, Dataset, OnBadImage, Settings
 from genmed.cli.options import Debug, Json
+from genmed.ground.wording import say_count
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from genmed.workflows.inspection.groups import Group
-    from genmed.workflows.inspection.report import Check, LabelCount
+    from genmed.workflows.inspection.report import Check
 
 
 def command(
+    context: typer.Context,
     path: DataPath = None,
     dataset: Dataset = None,
+    on_bad_image: OnBadImage = None,
     settings: Settings = None,
     limit: Annotated[
         int, typer.Option(min=0, metavar="N", help="So many groups of equal images, and broken ones, are named.")
     ] = 10,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv",
+            metavar="FILE.csv",
+            help="Write all broken images and all groups of equal and near ones there; none is overwritten.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Read every image of a dataset and say what is in it: exit code 1 where a training should not begin."""
     from genmed.cli.output import print_json
     from genmed.cli.screen import open_screen
-    from genmed.workflows.inspection.choosing import choose_data
+    from genmed.workflows.inspection.choosing import choose_data, own_words
+    from genmed.workflows.places import check_place
 
-    config = choose_data(path, {"data.dataset": dataset}, settings or ())
-    with open_screen() as screen:
+    if csv:
+        check_place(csv, "--csv", ".csv")
+
+    config = choose_data(
+        path, {"data.dataset": dataset, "data.on_bad_image": on_bad_image}, settings or (), context.args
+    )
+    with own_words(), open_screen() as screen:
         from genmed.workflows.inspection.check import check_data
 
         found = check_data(config, screen)
-    print_json(found.to_json()) if json else _print_check(found, limit)
+        if csv:
+            from genmed.workflows.inspection.findings import write_findings
+
+            write_findings(found, csv)
+    print_json(found.to_json()) if json else _print_check(found, limit, csv)
     raise typer.Exit(found.exit_code)
 
 
-def _print_check(found: "Check", limit: int) -> None:
-    from genmed.cli.output import print_table
+def _print_check(found: "Check", limit: int, csv: Path | None) -> None:
+    """What it is, then the tables, then what to think of it."""
     from genmed.cli.results import print_pairs
+
+    print_pairs(_describe_dataset(found))
+    _print_sides_and_classes(found)
+    _print_groups("equal images", found.equal, limit)
+    _print_groups("near images", found.near, limit)
+    _print_broken(found.broken, limit)
+    print_pairs(
+        [
+            ("equal images", _describe_groups(found.equal)),
+            ("near images", _describe_groups(found.near)),
+            ("broken images", f"{len(found.broken):,}"),
+            *([("all of them", str(csv))] if csv else []),
+            *(("note", note) for note in found.notes),
+            *(("problem", problem) for problem in found.problems),
+            ("problems", str(len(found.problems))),
+        ]
+    )
+
+
+def _describe_dataset(found: "Check") -> list[tuple[str, str]]:
+    facts = found.facts
+    known = {"lineage": facts.lineage, "licence": facts.licence, "citation": facts.citation}
+    return [
+        ("dataset", f"{facts.name}: {facts.title}"),
+        *([("folder", found.root)] if found.root else []),
+        ("task", found.records.task),
+        ("images", f"{len(found.records):,}"),
+        ("patients", "nobody knows them" if found.patients is None else f"{found.patients:,}"),
+        *([("studies", f"{found.studies:,}")] if found.studies is not None else []),
+        *([("site", next(iter(found.sites)))] if len(found.sites) == 1 else []),
+        *((f"official {count.what}", f"{count.official:,}, here {count.found:,}") for count in found.counts),
+        ("split", found.sides.source),
+        *_describe_pixels(found),
+        *((what, told) for what, told in known.items() if told),
+    ]
+
+
+def _print_sides_and_classes(found: "Check") -> None:
+    from genmed.cli.output import print_table
     from genmed.parts.data.records import SPLITS
 
     sides = [(side, *found.describe_side(side)) for side in SPLITS]
@@ -48,42 +112,30 @@ def _print_check(found: "Check", limit: int) -> None:
         [
             entry.name,
             "-" if entry.total.prevalence is None else f"{100 * entry.total.prevalence:.1f}%",
-            _show_share(entry.total),
+            f"{entry.total.positives:,}/{entry.total.positives + entry.total.negatives:,}",
             f"{entry.total.unknown:,}",
-            *(_show_share(entry.by_side[side]) for side in SPLITS),
+            *(f"{entry.by_side[side].positives:,}" for side in SPLITS),
         ]
         for entry in found.classes
     ]
-    columns = ["prevalence", "positive/labelled", "unknown", *SPLITS]
+    columns = ["prevalence", "positive/known", "unknown", *SPLITS]
     print_table(["class", *columns], rows, numbers=columns)
     if len(found.sites) > 1:
         print_table(["site", "images"], [[name, f"{count:,}"] for name, count in found.sites.items()], ["images"])
-    _print_groups("equal images", found.equal, limit)
-    _print_groups("near images", found.near, limit)
-    if found.broken:
-        rows = [[name, reason] for name, reason in list(found.broken.items())[: limit or 0]]
-        print_table(["broken image", "reason"], [*rows, *_say_more(len(found.broken), limit, 2)])
-    pairs = [
-        ("dataset", f"{found.facts.name}: {found.facts.title}"),
-        *([("folder", found.root)] if found.root else []),
-        ("images", f"{len(found.records):,}"),
-        ("patients", "nobody knows them" if found.patients is None else f"{found.patients:,}"),
-        *([("studies", f"{found.studies:,}")] if found.studies is not None else []),
-        *([("site", next(iter(found.sites)))] if len(found.sites) == 1 else []),
-        ("split", found.sides.source),
-        *_describe_pixels(found),
-        ("equal images", _describe_groups(found.equal)),
-        ("near images", _describe_groups(found.near)),
-        ("broken images", f"{len(found.broken):,}"),
-        *((f"official {count.what}", f"{count.official:,}, here {count.found:,}") for count in found.counts),
-        *([("lineage", found.facts.lineage)] if found.facts.lineage else []),
-        ("licence", found.facts.licence or "-"),
-        ("citation", found.facts.citation or "-"),
-        *(("note", note) for note in found.notes),
-        *(("problem", problem) for problem in found.problems),
-        ("problems", str(len(found.problems))),
-    ]
-    print_pairs(pairs)
+
+
+def _print_broken(broken: "Mapping[str, str]", limit: int) -> None:
+    from genmed.cli.output import print_table
+
+    if broken:
+        rows = [[name, _without_name(reason, name)] for name, reason in list(broken.items())[:limit]]
+        print_table(["broken image", "reason"], [*rows, *_say_more(len(broken), limit, 2)])
+
+
+def _without_name(reason: str, name: str) -> str:
+    """`is empty (0 bytes)` of `/data/a.png is empty (0 bytes)`: the name stands beside it."""
+    before, there, after = reason.partition(f"{name} ")
+    return after if there and before.startswith("/") else reason
 
 
 def _describe_pixels(found: "Check") -> list[tuple[str, str]]:
@@ -98,7 +150,7 @@ def _describe_pixels(found: "Check") -> list[tuple[str, str]]:
     for depth in found.depths:
         greatest = "" if depth.greatest is None else f", the greatest value is {depth.greatest}"
         kind = " of DICOM" if depth.dicom else ""
-        pairs.append(("depth", f"{depth.bits} bits{kind}: {depth.images:,} images{greatest}"))
+        pairs.append(("depth", f"{depth.bits} bits{kind}: {say_count(depth.images, 'image')}{greatest}"))
     pairs.append(("in colour", f"{found.colour:,}"))
     if any(depth.dicom for depth in found.depths):
         pairs.append(("MONOCHROME1", f"{found.monochrome1:,} (white is 0; they are turned)"))
@@ -136,18 +188,13 @@ def _describe_groups(groups: "list[Group]") -> str:
         "with other labels": sum(group.labels_differ for group in groups),
     }
     told = ", ".join(f"{count:,} {what}" for what, count in counted.items() if count)
-    many = "1 group" if len(groups) == 1 else f"{len(groups):,} groups"
-    return f"{many}, {sum(len(group.images) for group in groups):,} images{': ' if told else ''}{told}"
-
-
-def _show_share(count: "LabelCount") -> str:
-    """`12/90`: so many have it, of those that are labelled."""
-    return f"{count.positives:,}/{count.positives + count.negatives:,}"
+    images = sum(len(group.images) for group in groups)
+    return f"{say_count(len(groups), 'group')}, {images:,} images{': ' if told else ''}{told}"
 
 
 def _show_names(names: tuple[str, ...]) -> str:
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return " ".join(names[:4]) + more
+    return ", ".join(names[:4]) + more
 
 
 def _say_more(count: int, limit: int, columns: int) -> list[list[str]]:

@@ -8,7 +8,7 @@ import typer
 DataPath = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[PATH]",
+        metavar="PATH",
         help="Folder that the dataset lies in; data/<dataset> unless given; phantom needs none.",
         show_default=False,
     ),
@@ -29,6 +29,12 @@ Dataset = Annotated[
         help="One that `genmed data list` names, or file.py:FACTS of your own; phantom unless given.",
         autocompletion=complete_dataset,
         show_default=False,
+    ),
+]
+OnBadImage = Annotated[
+    str | None,
+    typer.Option(
+        "--on-bad-image", metavar="stop|skip", help="Stop, or leave out what cannot be read.", show_default=False
     ),
 ]
 Settings = Annotated[

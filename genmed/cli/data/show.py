@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from genmed.cli.data.options import DataPath, Dataset, Settings
+from genmed.cli.data.options import DataPath, Dataset, OnBadImage, Settings
 from genmed.cli.options import Debug, Json
 
 
 def command(
+    context: typer.Context,
     out: Annotated[Path, typer.Option("--out", metavar="FILE.png", help="The file to write; none is overwritten.")],
     path: DataPath = None,
     dataset: Dataset = None,
@@ -26,6 +27,7 @@ def command(
         str | None, typer.Option(metavar="NUMBER", help="Side in pixels.", show_default=False)
     ] = None,
     classes: Annotated[bool, typer.Option("--classes", help="As many of each class, under its name.")] = False,
+    on_bad_image: OnBadImage = None,
     settings: Settings = None,
     json: Json = False,
     debug: Debug = False,
@@ -34,16 +36,17 @@ def command(
     from genmed.cli.output import print_json
     from genmed.cli.results import print_pairs
     from genmed.cli.screen import open_screen
-    from genmed.workflows.inspection.choosing import choose_data
+    from genmed.workflows.inspection.choosing import choose_data, own_words
 
     flags = {
         "data.dataset": dataset,
         "seed": seed,
         "augmentation.preset": augmentation,
         "data.image_size": image_size,
+        "data.on_bad_image": on_bad_image,
     }
-    config = choose_data(path, flags, settings or ())
-    with open_screen() as screen:
+    config = choose_data(path, flags, settings or (), context.args)
+    with own_words(), open_screen() as screen:
         from genmed.workflows.inspection.contact_sheet import draw_sheet
 
         sheet = draw_sheet(config, out, count, screen, by_class=classes)
@@ -53,7 +56,7 @@ def command(
     print_pairs(
         [
             ("file", str(sheet.file)),
-            ("page", f"{sheet.width} x {sheet.height} px"),
+            ("page", f"{sheet.width} x {sheet.height} px, images drawn at {sheet.drawn_at:g}x"),
             ("images", f"{len(sheet.shown)} of {sheet.images:,}"),
             ("seed", str(sheet.seed)),
         ]

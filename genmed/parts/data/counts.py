@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from genmed.ground.wording import say_count
 from genmed.parts.data.records import SPLITS, DatasetFacts, Records
 
 
@@ -34,6 +35,11 @@ def tell_wrong_counts(facts: DatasetFacts, counts: Sequence[OfficialCount]) -> l
     wrong = [entry for entry in counts if entry.found != entry.official]
     if not wrong:
         return []
-    here = ", ".join(f"{entry.found:,} {entry.what}" for entry in wrong)
-    there = ", ".join(f"{entry.official:,} {entry.what}" for entry in wrong)
+    here = ", ".join(_say(entry.found, entry.what) for entry in wrong)
+    there = ", ".join(_say(entry.official, entry.what) for entry in wrong)
     return [f"not the whole {facts.name}: {here}, where its authors count {there}"]
+
+
+def _say(count: int, what: str) -> str:
+    """`1 patient`; a side's as it is called, `25 train`."""
+    return f"{count:,} {what}" if what in SPLITS else say_count(count, what.removesuffix("s"))

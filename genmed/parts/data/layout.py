@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from genmed.ground.errors import DataError
+from genmed.ground.wording import say_count
 from genmed.parts.data.images import DICOM_SUFFIXES, SUFFIXES
 from genmed.parts.data.tables import check_plain
 
@@ -86,10 +87,10 @@ def match(
     known = set(named)
     without_image, without_row = sorted(known - present.keys()), sorted(present.keys() - known)
     parts = []
-    for names, what in ((without_image, "rows without an image"), (without_row, "images without a row")):
+    for names, what in ((without_image, "row without an image"), (without_row, "image without a row")):
         if names:
             more = ", ..." if len(names) > 3 else ""
-            parts.append(f"{len(names)} {what} ({', '.join(names[:3])}{more})")
+            parts.append(f"{say_count(len(names), what)} ({', '.join(names[:3])}{more})")
     if parts and on_mismatch == "stop":
         raise DataError(
             f"{table.name} and the images do not match: {'; '.join(parts)}",
@@ -97,7 +98,8 @@ def match(
         )
     both = sorted(known & present.keys())
     if not both:
-        raise DataError(f"none of the {len(present)} images below {table.parent} is named in {table.name}")
+        many = say_count(len(present), "image")
+        raise DataError(f"{table.name} names none of the images below {table.parent}, {many} in all")
     return both, [f"Left out: {part}" for part in parts]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from genmed.ground.errors import DataError
 from genmed.ground.randomness import draw_fraction
+from genmed.ground.wording import say_count, say_many
 from genmed.parts.data.records import SPLITS, Records
 from genmed.records.config.sections import Data
 
@@ -31,7 +32,7 @@ def split_records(records: Records, config: Data) -> Split:
     Raises DataError where official lists are asked for and absent, a patient stands on two sides, or a side is empty.
     """
     split = assign_sides(records, config)
-    check_split(records.groups, split.sides)
+    check_split(records.groups, split.sides, name_unit(records))
     return split
 
 
@@ -44,15 +45,7 @@ def assign_sides(records: Records, config: Data) -> Split:
             "put the lists beside the images, or choose --set data.split=patient",
         )
     side_of = {group: assign_patient(group, config, use_official) for group in set(records.groups)}
-    unit, units = next(
-        names
-        for names, known in (
-            (("patient", "patients"), records.patients),
-            (("study", "studies"), records.studies),
-            (("image", "images"), records.ids),
-        )
-        if known
-    )
+    unit = name_unit(records)
     if not use_official:
         sides = tuple(side_of[group] for group in records.groups)
         unknown = "" if records.patients else ", for the data name no patients: one may be on two sides"
@@ -65,7 +58,7 @@ def assign_sides(records: Records, config: Data) -> Split:
             side_of[group] if listed == "train_val" else listed
             for listed, group in zip(records.official, records.groups, strict=True)
         )
-        share = f"{config.val_ratio:g} of the other {units}, seed {config.split_seed}"
+        share = f"{config.val_ratio:g} of the other {say_many(unit)}, seed {config.split_seed}"
         source = f"{records.split_origin}: test; validation: {share}"
     else:
         sides, source = records.official, f"{records.split_origin}: train, val and test"
@@ -81,19 +74,24 @@ def assign_patient(patient: str, config: Data, official_test: bool = False) -> s
     return "val" if fraction < test + config.val_ratio else "train"
 
 
-def check_split(patients: Sequence[str], sides: Sequence[str]) -> None:
-    """Raises DataError where a patient stands on two sides, or nobody on one."""
+def name_unit(records: Records) -> str:
+    """What stays together in a split: patient, study or image."""
+    return "patient" if records.patients else "study" if records.studies else "image"
+
+
+def check_split(groups: Sequence[str], sides: Sequence[str], unit: str = "patient") -> None:
+    """Raises DataError where a patient, or another unit, stands on two sides, or nobody on one."""
     seen: dict[str, str] = {}
-    for patient, side in zip(patients, sides, strict=True):
-        if seen.setdefault(patient, side) != side:
+    for group, side in zip(groups, sides, strict=True):
+        if seen.setdefault(group, side) != side:
             raise DataError(
-                f"patient {patient} is on two sides of the split: {seen[patient]} and {side}",
-                "the lists must split by patient; mend them, or choose --set data.split=patient",
+                f"{unit} {group} is on two sides of the split: {seen[group]} and {side}",
+                f"the lists must split by {unit}; mend them, or choose --set data.split=patient",
             )
     counts = Counter(sides)
     for side in SPLITS:
         if not counts[side]:
             raise DataError(
-                f"the {side} side of the split has no images ({len(seen)} patients in all)",
-                "change --val-ratio, --test-ratio or --split-seed, or bring more patients",
+                f"the {side} side of the split has no images ({say_count(len(seen), unit)} in all)",
+                f"change --val-ratio, --test-ratio or --split-seed, or bring more {say_many(unit)}",
             )

@@ -37,7 +37,7 @@ class Estimate:
 def estimate(sample: Sample, seed: int, resamples: int = RESAMPLES) -> dict[str, Estimate]:
     """`<metric>_<class>`, `<metric>_macro` over the classes that have one, and metrics of all classes together.
 
-    An interval is given from 10 patients with the class and 10 without on; a mean's where one of its classes has one.
+    An interval is given from 10 patients with the class and 10 without on; a mean's where each of its classes has one.
     """
     once = Resamples(np.ones((sample.unit_count, 1), np.uint8))
     values, sure = measure_in(sample, once), find_sure(sample)
@@ -99,11 +99,15 @@ def _add_up(sample: Sample, resamples: Resamples) -> dict[str, Floats]:
 
 
 def find_sure(sample: Sample) -> set[str]:
-    """The metrics of which there are patients enough for an interval."""
-    sure = set()
-    for name, (judged, units) in zip(sample.classes, sample.judged, strict=True):
-        if judged is not None and _count_fewer(judged.truth, units) >= LEAST_PATIENTS:
-            sure |= {f"{metric}_{which}" for metric in (*OF_RANKING, *OF_SUMS) for which in (name, "macro")}
+    """The metrics of which there are patients enough for an interval; a mean's of all its classes."""
+    enough = {
+        name: _count_fewer(judged.truth, units) >= LEAST_PATIENTS
+        for name, (judged, units) in zip(sample.classes, sample.judged, strict=True)
+        if judged is not None
+    }
+    names = [name for name, sure in enough.items() if sure]
+    names += ["macro"] if names and all(enough.values()) else []
+    sure = {f"{metric}_{name}" for metric in (*OF_RANKING, *OF_SUMS) for name in names}
     return sure | set(OF_ALL.get(sample.kind, ()) if sample.unit_count >= LEAST_PATIENTS else ())
 
 

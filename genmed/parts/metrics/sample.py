@@ -54,8 +54,8 @@ class Sample:
     @cached_property
     def by_unit(self) -> Floats:
         """(U, K): the terms of all of these, added up for each unit."""
-        none = np.zeros((self.unit_count, 0))  # of a small group nothing may be known
-        return np.concatenate([none, *(sums.by_unit(units, self.unit_count) for sums, units in self.sums.values())], 1)
+        added = [sums.by_unit(units, self.unit_count) for sums, units in self.sums.values()]
+        return np.concatenate([np.zeros((self.unit_count, 0)), *added], axis=1)
 
     def _judge(self, column: int) -> tuple[Judged | None, Units]:
         known = self.truth[:, column] >= 0

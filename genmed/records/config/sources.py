@@ -1,6 +1,7 @@
 """Where values come from: defaults, then a YAML file, then GENMED_* variables, then flags; the last one wins."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,8 +188,9 @@ def suggest_key(key: str) -> str | None:
 
 
 def suggest(name: str, known: Sequence[str]) -> str:
-    """'did you mean x or y?', or the list of what is known."""
-    near = difflib.get_close_matches(name, known, 3, 0.6)
+    """'did you mean x or y?', or the list of what is known. Small letters and capitals count as equal."""
+    by_lower = {word.lower(): word for word in known}
+    near = [by_lower[word] for word in difflib.get_close_matches(name.lower(), by_lower, 3, 0.6)]
     return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
 
 
@@ -205,13 +207,22 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> tuple[str, s
     if first["type"] == "value_error" and "error" in context:
         rule = str(context["error"])
         section = ".".join(location[:1])
-        sources = sorted({origin for name, origin in origins.items() if name.startswith(section)})
+        sources = _list_sources(rule, section, first["input"], origins)
         message = f"{key} {rule}, got {_show(first['input'])}" if key else f"{section}: {rule}" if section else rule
         return message, f"set by {', '.join(sources)}" if sources and not key else _origin_of(key, origins)
     rule = first["msg"][0].lower() + first["msg"][1:]
     rule = rule.replace("input should be", "must be").replace("string should", "must").replace("input should", "must")
     rule = rule.partition(", unable to parse")[0]
     return f"{key or '.'.join(location)} {rule}, got {_show(first['input'])}", _origin_of(key, origins)
+
+
+def _list_sources(rule: str, section: str, given: Any, origins: Mapping[str, str]) -> list[str]:
+    """Where the values came from that a rule names by their key or as they are; of --set with the key."""
+    words = set(re.findall(r"\w+", rule))
+    values = {key.rpartition(".")[2]: key for key in origins if key.startswith(section)}
+    held = given if isinstance(given, dict) else {}
+    named = [key for name, key in values.items() if name in words or str(held.get(name)) in words] or values.values()
+    return sorted({f"--set {key}" if origins[key] == "--set" else origins[key] for key in named})
 
 
 def _origin_of(key: str, origins: Mapping[str, str]) -> str:

@@ -14,7 +14,8 @@ from genmed.workflows.evaluation.scored import Rows, Scored
 
 SEED = 0
 """Of the bootstrap: one for all runs, so that runs on the same patients see the same resamples."""
-AGES = ((0, 17), (18, 39), (40, 59), (60, 79), (80, 120))
+AGES = {"0 to 17": 17, "18 to 39": 39, "40 to 59": 59, "60 to 79": 79, "80 and older": 120}
+"""Band -> the oldest in it."""
 Thresholds = Mapping[str, float | None]
 
 
@@ -47,6 +48,11 @@ class Results:
         """Classes that lack images with or without them: left out of means."""
         return [name for name in self.scored.classes if self.metrics[f"auroc_{name}"].value is None]
 
+    @property
+    def uncertain(self) -> list[str]:
+        """Classes that too few patients have, or have not, for an interval; a mean over them has none either."""
+        return [name for name in self.scored.classes if self.metrics[f"auroc_{name}"].low is None]
+
     def to_json(self, side: str) -> dict[str, Any]:
         """side: begins the metrics' names."""
         scored = self.scored
@@ -62,6 +68,7 @@ class Results:
             "positives": _count(scored, 1),
             "negatives": _count(scored, 0),
             "undefined": self.undefined,
+            "without_interval": [name for name in self.uncertain if name not in self.undefined],
             "thresholds": dict(self.thresholds),
             "metrics": _name_metrics(side, self.metrics),
             "groups": [{**asdict(group), "metrics": _name_metrics(side, group.metrics)} for group in self.groups],
@@ -103,7 +110,7 @@ def name_age(age: str) -> str:
     """`60 to 79`: the band that an age in years is in; '' where it is unknown."""
     if not age.isdecimal():
         return ""
-    return next((f"{low:02} to {high}" for low, high in AGES if low <= int(age) <= high), "")
+    return next((name for name, oldest in AGES.items() if int(age) <= oldest), "")
 
 
 def _measure_group(scored: Scored, by: str, value: str, thresholds: Thresholds) -> Group:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genmed.ground.errors import RecordError
+from genmed.ground.fingerprints import digest_file
 from genmed.ground.sealed import read_sealed
 from genmed.parts.data.records import UNKNOWN, TaskKind
 from genmed.parts.data.traits import TRAITS
@@ -84,6 +85,9 @@ class Scored:
 
 def read_scored(folder: RunFolder, side: str) -> Scored:
     """Validation or test of a finished run, from its own tables. Raises RecordError where they are damaged."""
+    path, recorded = folder.predictions_path, folder.read().files
+    if path.name in recorded and path.is_file() and digest_file(path) != recorded[path.name]:
+        raise RecordError(f"{path} is damaged or was edited: it fails its digest in {folder.document_path}")
     described = read_sealed(folder.data_path)
     classes = tuple(described["classes"])
     images = read_images(folder)

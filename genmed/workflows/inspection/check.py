@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from genmed.ground.wording import name_some, say_count
 from genmed.parts.data.counts import compare_counts, tell_wrong_counts
 from genmed.parts.data.datasets import find_dataset
 from genmed.parts.data.images import ImageFiles
 from genmed.parts.data.npz import NpzImages
-from genmed.parts.data.records import SPLITS, Records
+from genmed.parts.data.records import SPLITS, ChosenImages, Records
 from genmed.records.config import Config
 from genmed.records.environment.cores import count_usable_processors
 from genmed.workflows.assemble import read_records
@@ -35,23 +36,29 @@ LEAST_BITS = 9  # of `data.bits`
 def check_data(config: Config, reporter: Reporter) -> Check:
     """Decodes every image. Raises DataError where the folder is not of this dataset, ConfigError."""
     facts = find_dataset(config.data.dataset)
-    records = read_records(config)
+    table = records = read_records(config)
     sides = find_sides(records, config.data)
     processes = max(config.compute.num_workers, count_usable_processors())
     looks = look_at_images(records.images, len(records), processes, reporter.progress)
+    broken = {row: look.reason for row, look in enumerate(looks) if look.reason}
+    named = {records.ids[row]: reason for row, reason in broken.items()}
+    if broken and config.data.on_bad_image == "skip":
+        records = records.leave_out(broken)
+        looks = [look for look in looks if not look.reason]
+        sides = find_sides(records, config.data)
 
     def compare(done: int, total: int) -> None:
         reporter.progress("comparing images", len(records) * done // max(total, 1), len(records))
 
     equal = find_equal_groups(looks, records, sides.sides)
     near = find_near_groups(looks, records, sides.sides, compare)
-    broken = {records.ids[row]: look.reason for row, look in enumerate(looks) if look.reason}
     depths = count_depths(looks)
     counts = compare_counts(facts, records, sides.sides, sides.official)
     in_colour = sum(look.in_colour for look in looks)
     return Check(
         facts=facts,
         root=config.data.root,
+        table=table,
         records=records,
         sides=sides,
         classes=count_labels(records, sides.sides),
@@ -62,11 +69,12 @@ def check_data(config: Config, reporter: Reporter) -> Check:
         formats=_count_formats(records),
         equal=equal,
         near=near,
-        broken=broken,
+        broken=named,
         counts=counts,
-        problems=_list_problems(sides, broken, equal, near),
+        problems=_list_problems(sides, len(named) - len(records.left_out), equal, near),
         notes=[
             *records.notes,
+            *_note_left_out(records),
             *_note_depths(depths, config.data.bits),
             *_note_colour(records, in_colour),
             *_note_labels(records, sides),
@@ -78,26 +86,49 @@ def check_data(config: Config, reporter: Reporter) -> Check:
 
 def _count_formats(records: Records) -> dict[str, int]:
     images = records.images
+    rows: Sequence[int] = range(len(records))
+    if isinstance(images, ChosenImages):
+        rows, images = images.rows, images.source
     if isinstance(images, ImageFiles):
-        return dict(sorted(Counter(Path(name).suffix.lower() for name in images.names).items()))
+        return dict(sorted(Counter(Path(images.names[row]).suffix.lower() for row in rows).items()))
     return {images.path.suffix: len(records)} if isinstance(images, NpzImages) else {}
 
 
-def _list_problems(sides: Sides, broken: dict[str, str], equal: Sequence[Group], near: Sequence[Group]) -> list[str]:
+def _list_problems(sides: Sides, broken: int, equal: Sequence[Group], near: Sequence[Group]) -> list[str]:
     """With what a training would stop, or its test be no test."""
     told = []
     if broken:
-        told.append(f"{_say(len(broken), 'image')} cannot be read")
+        told.append(f"{say_count(broken, 'image')} cannot be read")
     for units, apart in (("patient", sides.patients_apart), ("study", sides.studies_apart)):
         if apart:
-            told.append(f"{_say(len(apart), units)} on several sides of the split (a leak): {_name(apart)}")
+            told.append(f"{say_count(len(apart), units)} on several sides of the split (a leak): {name_some(apart)}")
     told += [f"the {side} side of the split has no images" for side in sides.empty]
     for what, groups in (("equal", equal), ("nearly equal", near)):
         leaks = [group for group in groups if group.across_sides]
         if leaks:
             first = " and ".join(leaks[0].images[:2])
-            told.append(f"{_say(len(leaks), 'group')} of {what} images across sides of the split (a leak): {first}")
+            told.append(
+                f"{say_count(len(leaks), 'group')} of {what} images across sides of the split (a leak): {first}"
+            )
+    for what, groups in (("equal", equal), ("nearly equal", near)):
+        if wrong := [group for group in groups if _is_mislabelled(group, what == "equal")]:
+            many = say_count(len(wrong), "group")
+            told.append(f"{many} of {what} images with labels that contradict each other: {name_some(wrong[0].images)}")
     return told
+
+
+def _is_mislabelled(group: Group, equal: bool) -> bool:
+    """Whether a label must be wrong. Near images of one patient may be two takes, of which one alone shows a finding;
+    of two patients they are one picture."""
+    return group.labels_differ and (equal or group.across_patients is True)
+
+
+def _note_left_out(records: Records) -> list[str]:
+    if not records.left_out:
+        return []
+    return [
+        f"Left out: {say_count(len(records.left_out), 'image')} that cannot be read ({name_some([*records.left_out])})"
+    ]
 
 
 def _note_groups(equal: Sequence[Group], near: Sequence[Group]) -> list[str]:
@@ -105,13 +136,13 @@ def _note_groups(equal: Sequence[Group], near: Sequence[Group]) -> list[str]:
     for what, groups in (("equal", equal), ("nearly equal", near)):
         inside = sum(not group.across_sides for group in groups)
         if inside:
-            told.append(f"{_say(inside, 'group')} of {what} images within one side of the split")
+            told.append(f"{say_count(inside, 'group')} of {what} images within one side of the split")
         across = sum(group.across_patients is True for group in groups)
         if across:
-            told.append(f"{_say(across, 'group')} of {what} images across patients: is one person named twice?")
-        differ = sum(group.labels_differ for group in groups)
+            told.append(f"{say_count(across, 'group')} of {what} images across patients: is one person named twice?")
+        differ = sum(group.labels_differ and not _is_mislabelled(group, what == "equal") for group in groups)
         if differ:
-            told.append(f"{_say(differ, 'group')} of {what} images with labels that contradict each other")
+            told.append(f"{say_count(differ, 'group')} of {what} images with labels that contradict each other")
     return told
 
 
@@ -132,7 +163,7 @@ def _note_depths(depths: Sequence[Depth], bits: int | None) -> list[str]:
 
 def _note_colour(records: Records, in_colour: int) -> list[str]:
     if in_colour and records.colour == "grey":
-        return [f"{_say(in_colour, 'image')} in colour, read as grey (--set data.colour=rgb keeps it)"]
+        return [f"{say_count(in_colour, 'image')} in colour, read as grey (--set data.colour=rgb keeps it)"]
     return []
 
 
@@ -146,17 +177,7 @@ def _note_labels(records: Records, sides: Sides) -> list[str]:
             if rows and not (records.labels[rows, column] == 1).any()
         ]
         if without:
-            told.append(f"the {side} side has no image with {_name(without)}")
+            told.append(f"the {side} side has no image with {name_some(without)}")
     if not records.patients:
         told.append("nobody knows the patients: one may be on two sides of the split (see data.patient_pattern)")
     return told
-
-
-def _say(count: int, what: str) -> str:
-    """`1 study`, `2 studies`."""
-    many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
-    return f"{count:,} {what if count == 1 else many}"
-
-
-def _name(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -11,19 +11,35 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from genmed.ground.errors import RequestError, StorageError
+from genmed.ground.errors import DataError, RequestError
 from genmed.ground.files import write_bytes
 from genmed.ground.randomness import draw_order
-from genmed.parts.data.augmentation import augment, choose_strength, draw_epoch
+from genmed.ground.wording import say_count
+from genmed.parts.data.augmentation import PRESETS, augment, choose_strength, draw_epoch
+from genmed.parts.data.cache import ImageBytes
+from genmed.parts.data.datasets import find_dataset
 from genmed.parts.data.records import UNKNOWN, Pixels, Records
+from genmed.parts.data.split import assign_sides, check_split, name_unit
 from genmed.records.config import Config
-from genmed.workflows.assemble import LoadedData, load_data
+from genmed.workflows.assemble import load_images
 from genmed.workflows.inspection.page import Panel, draw_page
+from genmed.workflows.places import check_place
 from genmed.workflows.reporting import Reporter
 
 EPOCHS = (1, 2)
 """Whose draws are shown."""
 HEADINGS = ("as prepared", *(f"epoch {epoch}" for epoch in EPOCHS))
+
+
+@dataclass(frozen=True)
+class LoadedImages:
+    """A dataset that was read and decoded; its split is said, not asked for."""
+
+    name: str
+    records: Records
+    images: ImageBytes
+    sides: tuple[str | None, ...]
+    """Of each image; None where no training could split them."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +60,12 @@ class Sheet:
     dataset: str
     images: int
     shown: list[dict[str, Any]]
-    """Of each image id, side and labels, in the order of the page."""
+    """Of each image id, side (None: nobody knows) and labels, in the order of the page."""
     seed: int
     augmentation: str
     image_size: int
+    drawn_at: float
+    """Pixels of the page by pixels of an image, along a side."""
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": 1, **self.__dict__, "file": str(self.file)}
@@ -59,8 +77,8 @@ def draw_sheet(config: Config, out: Path, count: int, reporter: Reporter, *, by_
     by_class: as many images of each class, under its name. Raises DataError,
     ConfigError; RequestError where there is too much to show; StorageError.
     """
-    _check_place(out)
-    data = load_data(config, reporter, trust_stamps=True)
+    check_place(out, "--out", ".png")
+    data = _load(config, reporter)
     if by_class:
         sections = choose_by_class(data.records, count, config.seed)
     else:
@@ -74,25 +92,31 @@ def draw_sheet(config: Config, out: Path, count: int, reporter: Reporter, *, by_
         )
         for section in sections
     ]
-    page = draw_page(_title(config, data, len(rows)), SUBTITLE, HEADINGS, panels)
+    size = config.data.image_size
+    seen = f"The network sees {size} x {size} px."
+    if is_augmented(config):
+        page = draw_page(_title(config, data, len(rows)), f"{seen} {SUBTITLE}", HEADINGS, panels)
+    else:
+        page = draw_page(_title(config, data, len(rows)), seen, ("",), panels)
     content = io.BytesIO()
-    page.save(content, "PNG")
-    _check_place(out)  # by another process meanwhile
+    page.image.save(content, "PNG")
+    check_place(out, "--out", ".png")  # by another process meanwhile
     write_bytes(out, content.getvalue())
     shown = [
-        {"id": data.records.ids[row], "side": data.split.sides[row], "labels": _list_labels(data.records, row)}
+        {"id": data.records.ids[row], "side": data.sides[row], "labels": _list_labels(data.records, row)}
         for row in rows
     ]
     return Sheet(
         file=out,
-        width=page.width,
-        height=page.height,
-        dataset=data.facts.name,
+        width=page.image.width,
+        height=page.image.height,
+        dataset=data.name,
         images=len(data.records),
         shown=shown,
         seed=config.seed,
         augmentation=config.augmentation.preset,
-        image_size=config.data.image_size,
+        image_size=size,
+        drawn_at=float(page.scale),
     )
 
 
@@ -126,40 +150,43 @@ def choose_by_class(records: Records, count: int, seed: int) -> list[Section]:
     for name, fits in sorted(wanted, key=lambda entry: int(entry[1].sum())):  # the rarest choose first
         rows = [row for row in order if fits[row] and row not in taken][: count // len(wanted)]
         taken.update(rows)
-        many = int(fits.sum())
-        sections[name] = Section(f"{name}: {many:,} image{'' if many == 1 else 's'}", rows)
+        sections[name] = Section(f"{name}: {say_count(int(fits.sum()), 'image')}", rows)
     return [sections[name] for name, _ in wanted]
 
 
-def make_pictures(config: Config, data: LoadedData, rows: Sequence[int]) -> npt.NDArray[np.uint8]:
-    """(len(rows), 3, C, S, S): each image as prepared, then as each of EPOCHS augments it, by the draws of training."""
+def is_augmented(config: Config) -> bool:
+    return choose_strength(config.augmentation) != PRESETS["none"]
+
+
+def make_pictures(config: Config, data: LoadedImages, rows: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """(len(rows), V, C, S, S): each image as prepared; if any is augmented, then as each of EPOCHS changes it."""
     import torch
 
     prepared: Pixels = data.images.read(np.array(rows, dtype=np.int64))
     strength = choose_strength(config.augmentation)
     versions = [prepared]
-    for epoch in EPOCHS:
+    for epoch in EPOCHS if is_augmented(config) else ():
         draws = draw_epoch(config.seed, epoch, len(data.records))[np.array(rows, dtype=np.int64)]
         changed = augment(torch.from_numpy(prepared).float(), draws, strength)
         versions.append(changed.round().clamp(0, 255).to(torch.uint8).numpy())
     return np.stack(versions, axis=1)
 
 
-def _check_place(out: Path) -> None:
-    if out.suffix.lower() != ".png":
-        raise RequestError(f"--out must end in .png, got {out}")
-    if out.exists() or out.is_symlink():
-        raise StorageError(f"{out} exists, and nothing is overwritten", "choose another --out, or remove it")
-    if not out.absolute().parent.is_dir():
-        raise StorageError(f"there is no folder {out.absolute().parent}", "make it, or choose another --out")
+def _load(config: Config, reporter: Reporter) -> LoadedImages:
+    records, images = load_images(config, reporter, trust_stamps=True)
+    sides: tuple[str | None, ...] = (None,) * len(records)
+    assigned = assign_sides(records, config.data).sides
+    try:
+        check_split(records.groups, assigned, name_unit(records))
+        sides = assigned
+    except DataError as error:
+        reporter.message(f"Note: the images are shown without their sides: {error.message}")
+    return LoadedImages(find_dataset(config.data.dataset).name, records, images, sides)
 
 
-def _title(config: Config, data: LoadedData, shown: int) -> str:
-    size = config.data.image_size
-    return (
-        f"{data.facts.name}: {shown} of {len(data.records):,} images, {size} x {size} px, "
-        f"augmentation {_name_augmentation(config)}, seed {config.seed}"
-    )
+def _title(config: Config, data: LoadedImages, shown: int) -> str:
+    many = say_count(len(data.records), "image")
+    return f"{data.name}: {shown:,} of {many}, augmentation {_name_augmentation(config)}, seed {config.seed}"
 
 
 def _name_augmentation(config: Config) -> str:
@@ -167,9 +194,10 @@ def _name_augmentation(config: Config) -> str:
     return f"{config.augmentation.preset} (changed)" if own else config.augmentation.preset
 
 
-def _caption(data: LoadedData, row: int) -> str:
-    labels = _list_labels(data.records, row)
-    return f"{data.split.sides[row]} · {', '.join(labels) or _say_none(data.records)}"
+def _caption(data: LoadedImages, row: int) -> str:
+    labels = ", ".join(_list_labels(data.records, row)) or _say_none(data.records)
+    side = data.sides[row]
+    return f"{side} · {labels}" if side else labels
 
 
 def _list_labels(records: Records, row: int) -> list[str]:

@@ -71,6 +71,8 @@ class Check:
 
     facts: DatasetFacts
     root: str
+    table: Records
+    """All rows, also of images that are left out."""
     records: Records
     sides: Sides
     classes: list[ClassCount]
@@ -143,6 +145,7 @@ class Check:
                 "near": [group.to_json() for group in self.near],
             },
             "broken": [{"image": name, "reason": reason} for name, reason in self.broken.items()],
+            "left_out": dict(self.records.left_out),
             "counts": [asdict(count) for count in self.counts],
             "problems": self.problems,
             "notes": self.notes,

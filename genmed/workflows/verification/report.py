@@ -108,6 +108,15 @@ class Report:
     segments_total: int = 0
     bounds: Bounds | None = field(default=None)
     code_diff: str = ""
+    data_differences: int = 0
+    """How many there are, where the data are not those of the run: `cause` names the first of them."""
+
+    @property
+    def next_step(self) -> str:
+        """What a person can do about it; empty where nothing is to be done, or the problems say it."""
+        if self.data_differences:
+            return "bring back the data that the run's data-images.csv lists, or name their folder with --data-root"
+        return ""
 
     @property
     def is_audit(self) -> bool:
@@ -149,4 +158,6 @@ class Report:
             "status": self.status,
             "judged_by": self.bounds and self.bounds.says,
             "code_diff": self.code_diff or None,
+            "data_differences": self.data_differences,
+            "next_step": self.next_step or None,
         }

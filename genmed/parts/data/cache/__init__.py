@@ -18,6 +18,7 @@ import numpy as np
 from genmed.ground.errors import DataError
 from genmed.ground.files import allocate, remove_folder, storage_errors, sync_folder, temporary_beside
 from genmed.ground.fingerprints import digest_file, digest_json, digest_pixels
+from genmed.ground.wording import say_count
 from genmed.parts.data.cache.entry import PIXELS, Entry, ImageBytes, ImageDigests, open_entry, write_digests
 from genmed.parts.data.cache.place import (
     IN_USE,
@@ -64,7 +65,7 @@ def open_images(
             if found is None:
                 found = workshop.decode()
         for removed in keep_within(folder, read_limit(folder)):
-            report(f"The image cache was full: removed {removed.folder.name}, {removed.size / 2**20:.0f} MiB")
+            report(f"The image cache was full: removed {removed.what}: {removed.size / 2**20:.0f} MiB")
     write_stamps(folder, records, stamps, found.images.digests.file)
     return found
 
@@ -94,7 +95,7 @@ class _Workshop:
         """For people who look into the cache."""
         colour = "RGB" if self.preparation.channels == 3 else "grey"
         where = f" of {self.records.root}" if self.records.root else ""
-        return f"{len(self.records):,} images, {self.preparation.size} px, {colour}{where}"
+        return f"{say_count(len(self.records), 'image')}, {self.preparation.size} px, {colour}{where}"
 
     def place(self, files: Sequence[str]) -> Path:
         code = digest_decoding_code(self.records.images)

@@ -117,9 +117,9 @@ def list_stored(folder: Path) -> list[Stored]:
 
 
 def _read_note(entry: Path) -> str:
-    """What stands in `in-use`. To open and close it would end this process's own lock."""
+    """What stands in `in-use`, else the key's beginning. To open and close it would end this process's own lock."""
     content = os.pread(_held[entry].fileno(), 500, 0) if entry in _held else (entry / IN_USE).read_bytes()[:500]
-    return " ".join(content.decode(errors="replace").split())
+    return " ".join(content.decode(errors="replace").split()) or f"images {entry.name[:8]}"
 
 
 def is_in_use(entry: Path) -> bool:

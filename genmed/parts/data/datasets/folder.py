@@ -1,9 +1,12 @@
 """A folder of images with one folder a class: {train,val,test}/<class>/ or <class>/."""
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from genmed.ground.errors import DataError
+from genmed.ground.wording import name_some, say_count
 from genmed.parts.data.images import ImageFiles
 from genmed.parts.data.labelling import one_of
 from genmed.parts.data.layout import IMAGES, SIDES, check_root, wrong_layout
@@ -16,11 +19,25 @@ NEEDS = "<class>/ with images in it, for each class, or train/<class>/, test/<cl
 MOST_CLASSES = 1000
 
 
+@dataclass
+class _Listing:
+    """What lies in the folder of a side; paths are from the root."""
+
+    images: list[tuple[str, str]] = field(default_factory=list)
+    """(path, class)."""
+    others: list[str] = field(default_factory=list)
+    """Files in folders of classes that are no images."""
+    without_class: list[str] = field(default_factory=list)
+    """Images in no folder of a class."""
+    empty: list[str] = field(default_factory=list)
+    """Folders of classes without an image."""
+
+
 def load_records(root: Path, config: Config) -> Records:
     """The classes are the folders' names, sorted. Raises DataError."""
     sides = _find_sides(root)
-    found = [(path, side, name) for folder, side in sides for path, name in _list(root, folder)]
-    found.sort()
+    listings = [(_list(root, folder), side) for folder, side in sides]
+    found = sorted((path, side, name) for listing, side in listings for path, name in listing.images)
     classes = _check_classes(root, found)
     column = {name: position for position, name in enumerate(classes)}
     names = tuple(path for path, _, _ in found)
@@ -34,6 +51,7 @@ def load_records(root: Path, config: Config) -> Records:
         root=root,
         official=tuple(undivided.get(side, side) for _, side, _ in found) if len(sides) > 1 else (),
         split_origin="the folders",
+        notes=tuple(_note_passed_over([listing for listing, _ in listings])),
     )
 
 
@@ -72,19 +90,47 @@ def _find_sides(root: Path) -> list[tuple[str, str]]:
     return named
 
 
-def _list(root: Path, folder: str) -> list[tuple[str, str]]:
-    """(path from the root, class) of each image of a side."""
+def _list(root: Path, folder: str) -> _Listing:
+    """All of a side. Raises DataError where it has no images."""
     top = root / folder
-    found = []
-    for name in sorted(entry.name for entry in top.iterdir() if entry.is_dir() and _is_shown(entry.name)):
-        for inner, folders, files in os.walk(top / name):
-            folders[:] = sorted(filter(_is_shown, folders))
-            place = Path(inner).relative_to(root).as_posix()
-            images = [file for file in files if file.lower().endswith(IMAGES) and _is_shown(file)]
-            found += [(check_plain(f"{place}/{file}", str(root)), name) for file in images]
-    if not found:
+    listing = _Listing()
+    for entry in sorted(filter(lambda entry: _is_shown(entry.name), top.iterdir())):
+        if entry.is_dir():
+            _list_class(root, entry, listing)
+        elif _is_image(entry.name):
+            listing.without_class.append(entry.relative_to(root).as_posix())
+    if not listing.images:
         raise DataError(f"{top} has no folders of classes with images in them", f"looked for {NEEDS}")
-    return found
+    return listing
+
+
+def _list_class(root: Path, top: Path, listing: _Listing) -> None:
+    before = len(listing.images)
+    for inner, folders, files in os.walk(top):
+        folders[:] = sorted(filter(_is_shown, folders))
+        place = Path(inner).relative_to(root).as_posix()
+        for file in sorted(filter(_is_shown, files)):
+            if _is_image(file):
+                listing.images.append((check_plain(f"{place}/{file}", str(root)), top.name))
+            else:
+                listing.others.append(f"{place}/{file}")
+    if len(listing.images) == before:
+        listing.empty.append(top.relative_to(root).as_posix())
+
+
+def _note_passed_over(listings: Sequence[_Listing]) -> list[str]:
+    notes = []
+    if empty := [name for listing in listings for name in listing.empty]:
+        notes.append(f"No image in class folder{'s' if len(empty) > 1 else ''} {name_some(empty)}")
+    if others := [name for listing in listings for name in listing.others]:
+        notes.append(f"Left out: {say_count(len(others), 'file')} without the suffix of an image ({name_some(others)})")
+    if outside := [name for listing in listings for name in listing.without_class]:
+        notes.append(f"Left out: {say_count(len(outside), 'image')} in no class folder ({name_some(outside)})")
+    return notes
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGES)
 
 
 def _check_classes(root: Path, found: list[tuple[str, str, str]]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from genmed.ground.errors import DataError
+from genmed.ground.wording import say_count
 from genmed.parts.data.images import ImageFiles
 from genmed.parts.data.labelling import mark_named
 from genmed.parts.data.layout import find_file, list_images, match
@@ -93,8 +94,9 @@ def _read_lists(root: Path, ids: list[str]) -> tuple[str, ...]:
     unlisted = [image for image in ids if image not in listed]
     if unlisted:
         lists = f"{root / LISTS['train_val']} and {LISTS['test']}"
+        many = say_count(len(unlisted), "image")
         raise DataError(
-            f"{len(unlisted)} images are in neither official list, the first is {unlisted[0]}; the lists are {lists}",
+            f"{many} in neither official list, the first is {unlisted[0]}; the lists are {lists}",
             "complete the lists, or remove both to use a split of our own",
         )
     return tuple(listed[image] for image in ids)

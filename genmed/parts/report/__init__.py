@@ -1,0 +1,1 @@
+"""What people read of a run: made of its plain documents, nothing computed anew."""

@@ -1,0 +1,220 @@
+"""A model card in Markdown: what a model is, what it was trained on, how well it does and for whom.
+
+The headings are those of Mitchell et al., Model Cards for Model Reporting, FAT* 2019. What only the authors can say is
+asked of them in so many words, and never invented.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from genmed.ground.wording import name_some, say_count
+
+ASKED = "*To be written by the authors:*"
+METRICS = {
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "f1": "F1",
+    "brier": "Brier score",
+    "calibration_slope": "calibration slope",
+    "ece": "expected calibration error",
+}
+WHOLE = {"accuracy": "accuracy", "quadratic_kappa": "quadratic kappa"}
+
+
+@dataclass(frozen=True)
+class Documents:
+    """What a run left, as plain JSON."""
+
+    run: Mapping[str, Any]
+    """run.json"""
+    config: Mapping[str, Any]
+    """By dotted key."""
+    data: Mapping[str, Any]
+    """data.json"""
+    environment: Mapping[str, Any]
+    """environment.json"""
+    evaluations: Sequence[Mapping[str, Any]]
+    """The run's own test first."""
+    verdict: str
+    """Of the last verification, in a sentence."""
+    parameters: int | None = None
+
+
+def write_card(documents: Documents) -> str:
+    """The card, ending with a line break."""
+    parts = [
+        f"# Model card: {documents.run['name']}",
+        *_tell_model(documents),
+        *_tell_use(),
+        *_tell_training(documents),
+        *(line for evaluation in documents.evaluations for line in _tell_evaluation(evaluation)),
+        *_tell_caveats(documents),
+        *_tell_reproduction(documents),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _tell_model(documents: Documents) -> list[str]:
+    run, config, data = documents.run, documents.config, documents.data
+    colour = "RGB" if data.get("channels") == 3 else "grey"
+    size = config["data.image_size"]
+    weights = "random initial weights" if config["model.weights"] == "random" else f"from {config['model.weights']}"
+    classes = ", ".join(data["classes"])
+    rows = {
+        "Network": f"{_name_file(config['model.name'])}, {weights}, seed {run['seed']}",
+        "Input": f"one {colour} image, {size} x {size} px, cropped to its middle square",
+        "Output": f"{data['task']}: a probability for each of {classes}",
+        "Trained": f"{run['ended'][:10]}, {say_count(run['epochs_done'], 'epoch')},"
+        f" {say_count(run['steps_done'], 'step')}, with genmed {documents.environment['packages']['genmed']}",
+        "Contact and licence of the model": ASKED,
+    }
+    return ["## Model details", _list(rows)]
+
+
+def _tell_use() -> list[str]:
+    return [
+        "## Intended use",
+        f"{ASKED} for whom, for which question, and what it must not be used for. It is the result of an experiment,"
+        " not a medical device.",
+    ]
+
+
+def _tell_training(documents: Documents) -> list[str]:
+    data, split = documents.data, documents.data["split"]
+    sides = split["sides"]
+    header = ["", *sides]
+    rows = [["images", *(f"{side['images']:,}" for side in sides.values())]]
+    if all(side["patients"] is not None for side in sides.values()):
+        rows.append(["patients", *(f"{side['patients']:,}" for side in sides.values())])
+    rows += [[name, *(f"{side['positives'][name]:,}" for side in sides.values())] for name in data["classes"]]
+    known = {
+        "Dataset": f"{data['title']} (`{data['dataset']}`)",
+        "Split": split["source"],
+        "Licence of the data": data["licence"] or "nobody said",
+        **({"Citation": data["citation"]} if data["citation"] else {}),
+        **({"Lineage": data["lineage"]} if data["lineage"] else {}),
+        **({"Left out": say_count(len(data["left_out"]), "image")} if data["left_out"] else {}),
+        "Fingerprint of the data": f"`{data['fingerprint']}`",
+    }
+    return ["## Training data", _list(known), "Images with each finding:", _table(header, rows)]
+
+
+def _tell_evaluation(evaluation: Mapping[str, Any]) -> list[str]:
+    side, own = evaluation["split"], evaluation["own"]
+    title = "Results on the run's own test" if own else f"Results on {evaluation['dataset']}, {side}"
+    patients = f" of {say_count(evaluation['patients'], 'patient')}" if evaluation["patients"] is not None else ""
+    told = [
+        f"## {title}",
+        f"{say_count(evaluation['images'], 'image')}{patients}. Intervals: {evaluation['level']:.0%},"
+        f" {evaluation['resamples']:,} resamples by {evaluation['unit']}; they speak of the sampling of the test, not of"
+        " what another seed of training would have given. Thresholds: where sensitivity + specificity is highest on"
+        f" {evaluation['thresholds_from']}.",
+    ]
+    if not own and evaluation["trained_on"]:
+        told.append(f"**The run was trained or selected on {say_count(evaluation['trained_on'], 'image')} of these.**")
+    if not own and evaluation["related"]:
+        told.append("**The two datasets share images.**")
+    whole = {shown: _show(evaluation, side, name) for name, shown in WHOLE.items() if _has(evaluation, side, name)}
+    told += [_list({name.capitalize(): value for name, value in whole.items()})] if whole else []
+    header = ["class", "positive", *METRICS.values()]
+    names = {**{name: name for name in evaluation["classes"]}, "macro": "**mean of classes**"}
+    rows = [
+        [shown, _count(evaluation, name), *(_show(evaluation, side, f"{metric}_{name}") for metric in METRICS)]
+        for name, shown in names.items()
+    ]
+    told.append(_table(header, rows))
+    if evaluation["groups"]:
+        header = ["by", "group", "images", "patients", "mean AUROC", "mean average precision"]
+        rows = [
+            [group["by"], group["value"], f"{group['images']:,}", _say_patients(group["patients"])]
+            + [_show(group, side, f"{metric}_macro") for metric in ("auroc", "average_precision")]
+            for group in evaluation["groups"]
+        ]
+        told += ["By group:", _table(header, rows)]
+    return told
+
+
+def _tell_caveats(documents: Documents) -> list[str]:
+    data, own = documents.data, next((each for each in documents.evaluations if each["own"]), None)
+    told = list(data["notes"])
+    if own:
+        without = own["without_interval"]
+        told += (
+            [f"No figure for {', '.join(own['undefined'])}: all or no test images have it"] if own["undefined"] else []
+        )
+        told += [f"No interval for {name_some(without)}: too few patients"] if without else []
+    if not data["split"]["official"]:
+        told.append("The split is not an official one: do not compare these numbers with numbers on one")
+    if len(documents.evaluations) < 2:
+        told.append("Nobody has evaluated it on other data: `genmed evaluate RUN --dataset ... --data-root ...`")
+    return [
+        "## Caveats",
+        "\n".join(f"- {line}" for line in told),
+        f"{ASKED} known failures, groups that the data lack, ethical considerations.",
+    ]
+
+
+def _tell_reproduction(documents: Documents) -> list[str]:
+    run, environment = documents.run, documents.environment
+    commit = environment["git"].get("commit") if environment.get("git") else None
+    known = {
+        "Final state": f"`{run['fingerprint']}`",
+        "Trace": f"`{run['trace_digest'] or 'none was kept'}`",
+        "Code": f"`{run['code_digest']}`" + (f", git {commit[:12]}" if commit else ""),
+        "Environment": f"Python {environment['python']['version']}, torch {environment['packages']['torch']},"
+        f" {environment['cpu']['model'] if run['device'] == 'cpu' else environment['gpus'][0]['name']}",
+        "Verified": documents.verdict,
+    }
+    commands = "\n".join(
+        [
+            f"genmed verify {run['id']}",
+            f"genmed train --config runs/{run['name']}/config.yaml",
+            f"genmed env {run['id']}",
+        ]
+    )
+    return ["## Reproducing it", _list(known), f"```\n{commands}\n```"]
+
+
+def _name_file(model: str) -> str:
+    """A model of the user's by its file's name, wherever it lay."""
+    return model.rpartition("/")[2]
+
+
+def _has(results: Mapping[str, Any], side: str, name: str) -> bool:
+    return f"{side}_{name}" in results["metrics"]
+
+
+def _show(results: Mapping[str, Any], side: str, name: str) -> str:
+    """`0.914 (0.889, 0.937)`."""
+    found = results["metrics"][f"{side}_{name}"]
+    if found["value"] is None:
+        return "-"
+    interval = "" if found["low"] is None else f" ({found['low']:.3f}, {found['high']:.3f})"
+    return f"{found['value']:.3f}{interval}"
+
+
+def _count(evaluation: Mapping[str, Any], name: str) -> str:
+    return "" if name == "macro" else f"{evaluation['positives'][name]:,}"
+
+
+def _say_patients(count: int | None) -> str:
+    return "-" if count is None else f"{count:,}"
+
+
+def _list(rows: Mapping[str, str]) -> str:
+    return "\n".join(f"- **{name}:** {_escape(value)}" for name, value in rows.items())
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell if line is lines[1] else _escape(cell) for cell in line) + " |" for line in lines
+    )
+
+
+def _escape(text: str) -> str:
+    """Bars and angle brackets of names would break a table or be taken for HTML."""
+    return text.replace("|", "\\|").replace("<", "&lt;")

@@ -1,0 +1,118 @@
+"""A finished run's network, ready to score other images: in the state that the run's results are of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from genmed.engine.checkpoint import (
+    Checkpoint,
+    describe_checkpoint,
+    list_checkpoints,
+    restore_weights,
+)
+from genmed.engine.checkpoint_store import find_epoch_end
+from genmed.engine.evaluation import evaluate
+from genmed.engine.learner import Learner, build_learner
+from genmed.engine.normalise import Scaling
+from genmed.engine.objective import count_outputs
+from genmed.engine.task import Task
+from genmed.ground.determinism import apply_settings
+from genmed.ground.errors import RecordError
+from genmed.ground.sealed import read_sealed
+from genmed.ground.user_files import is_user_file
+from genmed.parts.data.augmentation import Strength
+from genmed.parts.data.cache import ImageBytes
+from genmed.parts.data.loader import BatchLoader
+from genmed.parts.data.records import UNKNOWN, TaskKind
+from genmed.parts.metrics import Scores
+from genmed.records.config import Config
+from genmed.records.run_folder import RunDocument, RunFolder
+from genmed.workflows.assemble import choose_device
+from genmed.workflows.identity import read_config
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run needs to score images."""
+
+    document: RunDocument
+    config: Config
+    """With the device of here, and the run's own copy of a model's file."""
+    classes: tuple[str, ...]
+    kind: TaskKind
+    channels: int
+    """Of the images: 1 or 3."""
+    scaling: Scaling
+    checkpoint: Checkpoint
+
+
+def load_trained(folder: RunFolder, device: str = "auto") -> Trained:
+    """Reads what the run left. Raises RecordError where it is not complete or its state is gone."""
+    document = folder.read()
+    if document.status != "completed":
+        raise RecordError(f"{document.name} is {document.true_status}", f"finish it with: genmed resume {document.id}")
+    config, described = read_config(folder, document), read_sealed(folder.data_path)
+    values: dict[str, Any] = {"compute.device": choose_device(device), "model.weights": "random"}
+    values["model.mode"] = "full_finetune"  # which parameters were trained is no matter any more
+    if is_user_file(config.model.name):
+        file, _, function = config.model.name.rpartition(":")
+        values["model.name"] = f"{folder.code_path / file.rpartition('/')[2]}:{function}"
+    scaling = described["normalisation"]
+    return Trained(
+        document=document,
+        config=config.replace(**values),
+        classes=tuple(described["classes"]),
+        kind=described.get("task", "multi-label"),
+        channels=described.get("channels", 3 if config.data.colour == "rgb" else 1),
+        scaling=Scaling(_plain(scaling["mean"]), _plain(scaling["std"])),
+        checkpoint=_find_selected(folder, document, config),
+    )
+
+
+def _plain(value: float | list[float]) -> float | tuple[float, ...]:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _find_selected(folder: RunFolder, document: RunDocument, config: Config) -> Checkpoint:
+    """The best epoch's state or the last one's, as the run's results are of."""
+    paths = list_checkpoints(folder.checkpoints_path)
+    best = config.training.select == "best"
+    path = find_epoch_end(paths, document.best_epoch) if best else next(reversed(paths), None)
+    if path is None:
+        raise RecordError(f"{folder.checkpoints_path} lacks the {'best' if best else 'last'} state of {document.name}")
+    return describe_checkpoint(path)
+
+
+def restore_learner(trained: Trained, images: ImageBytes, side: str) -> tuple[Learner, Task]:
+    """The network with the run's weights, and the images as a task of one side, without truth."""
+    config, compute = trained.config, trained.config.compute
+    apply_settings(strict=compute.determinism == "strict", tf32=compute.tf32, threads=compute.threads)
+    count = len(images)
+    task = Task(
+        config=config,
+        device=compute.device,
+        classes=trained.classes,
+        ids=("",) * count,
+        kind=trained.kind,
+        labels=np.full((count, len(trained.classes)), UNKNOWN, np.int8),
+        targets=np.full((count, count_outputs(trained.kind, len(trained.classes))), UNKNOWN, np.int8),
+        studies=(),
+        images=images,
+        rows={side: np.arange(count)},
+        scaling=trained.scaling,
+        strength=Strength(),
+        weights=None,
+    )
+    learner = build_learner(task)
+    restore_weights(trained.checkpoint, learner)
+    return learner, task
+
+
+def score_images(trained: Trained, images: ImageBytes, side: str) -> Scores:
+    """(N, L) probabilities of prepared images; of those of a side of the run, its own to the bit."""
+    learner, task = restore_learner(trained, images, side)
+    loader = BatchLoader(images, task.targets, workers=0, prefetch=1, persistent=False, pin=False)
+    return evaluate(learner, task, loader, side).scores

@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from genmed.workflows.studies.plan import Plan
 
 
+EXPENDABLE = ("flips of two seeds", "val mean", "status", "seeds")
+"""Columns that a narrow terminal goes without, the first ones first."""
+
+
 def print_plan(plan: Plan) -> None:
     """What would be trained."""
     from genmed.cli.output import print_table
@@ -44,7 +48,7 @@ def print_study(described: dict[str, Any]) -> None:
                 _show_share(flipped["pairwise"]),
             ]
         )
-    print_table(columns, rows, numbers=columns[2:])
+    print_table(columns, rows, numbers=columns[2:], expendable=EXPENDABLE)
     if described["comparisons"]:
         columns = ["compared", "difference (95%)", "p", "p (Holm)", "seeds"]
         rows = [

@@ -80,6 +80,11 @@ def conduct(
     work = _Work(study, root, watcher, found, retry_failed)
     with stop.heard():
         watcher.begin(list(work.views.values()))
+        for view in work.views.values():
+            if view.status == "running":
+                watcher.message(
+                    f"{view.cell} seed {view.seed} is under way as a process of somebody else: its end counts"
+                )
         work.run(jobs, stop)
     if stop.name:
         done = sum(view.status == "completed" for view in work.views.values())

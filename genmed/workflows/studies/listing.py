@@ -12,8 +12,8 @@ from genmed.records.run_folder import RUNS
 from genmed.records.study_folder import STUDIES, StudyDocument, StudyFolder, list_study_folders
 from genmed.workflows.studies.found import Found, Place, find_runs
 
-ORDER = ("failed", "running", "interrupted", "pending", "completed")
-"""The status of many runs is the first of theirs in this order."""
+ORDER = ("failed", "running", "interrupted")
+"""The status of many runs is the first of theirs in this order; of some done and some not begun it is interrupted."""
 
 
 def find_study(reference: str | None, root: Path) -> tuple[StudyFolder, StudyDocument]:
@@ -77,7 +77,10 @@ def count_runs(found: Mapping[Place, Found]) -> dict[str, Any]:
 
 def summarise_status(found: Sequence[Found]) -> str:
     """Of many runs."""
-    return next(status for status in ORDER if any(entry.status == status for entry in found))
+    statuses = {entry.status for entry in found}
+    if len(statuses) == 1:
+        return statuses.pop()
+    return next((status for status in ORDER if status in statuses), "interrupted")
 
 
 def _newest_first(root: Path) -> list[tuple[StudyFolder, StudyDocument]]:

@@ -11,6 +11,7 @@ from typing import Any
 from genmed.ground.errors import ConfigError
 from genmed.ground.user_files import is_user_file
 from genmed.records.config import ResolvedConfig, flatten, read_grid
+from genmed.records.config.sections import check_name
 from genmed.workflows.configure import configure
 
 MOST_SEEDS = 1000
@@ -52,7 +53,8 @@ def make_plan(
 ) -> Plan:
     """flags, file, settings, origins: as for `configure`. seeds: `5` or `1,7,9`. Raises ConfigError."""
     axes = list_axes(models, grid)
-    given = {key: "a flag" for key, value in flags.items() if value is not None}
+    _check_name(name)
+    given = {key: (origins or {}).get(key, key) for key, value in flags.items() if value is not None}
     given |= {text.partition("=")[0]: "--set" for text in settings}
     for key in axes:
         if key in given:
@@ -111,6 +113,15 @@ def list_axes(models: str | None, grid: Sequence[str]) -> dict[str, list[Any]]:
             raise ConfigError(f"{key} is given twice", "give all values of a key in one --grid or in --models")
         axes[key] = values
     return axes
+
+
+def _check_name(name: str) -> None:
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise ConfigError(f"--name {error}, got {name}") from None
+    if name == "latest":
+        raise ConfigError("no study can be named latest", "the word is for the newest one")
 
 
 def refuse_equal(cells: Sequence[PlannedCell]) -> None:

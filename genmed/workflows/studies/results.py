@@ -17,6 +17,7 @@ import numpy as np
 from genmed.ground.errors import RecordError
 from genmed.ground.fingerprints import digest_json
 from genmed.ground.sealed import read_sealed, write_sealed
+from genmed.ground.wording import name_some
 from genmed.parts.metrics.comparison import (
     FEWEST_SEEDS,
     Difference,
@@ -27,7 +28,7 @@ from genmed.parts.metrics.comparison import (
     summarise,
 )
 from genmed.parts.metrics.flips import find_flips
-from genmed.parts.metrics.intervals import LEVEL, RESAMPLES, find_sure, measure_in, resample
+from genmed.parts.metrics.intervals import LEAST_PATIENTS, LEVEL, RESAMPLES, find_sure, measure_in, resample
 from genmed.parts.metrics.statistics import Floats, Resamples
 from genmed.records.run_folder import RunFolder
 from genmed.records.study_folder import StudyDocument, StudyFolder
@@ -108,7 +109,7 @@ def make_results(study: StudyDocument, found: Mapping[Place, Found], metric: str
         "unit": next((cell.first.unit for cell in cells.values()), None),
         "cells": {name: {"metrics": _measure(cell), "flips": _count_flips(cell)} for name, cell in cells.items()},
         "comparisons": _compare_all(cells, metric),
-        "notes": _note(study, cells),
+        "notes": [*_note(study, cells), *_note_unsure(cells, metric)],
     }
 
 
@@ -175,6 +176,18 @@ def _note(study: StudyDocument, cells: Mapping[str, CellRuns]) -> list[str]:
     if len(study.cells) > 1 and cells:
         notes.append("all figures are of the test: the best of several cells looks better than it is; choose by val")
     return notes
+
+
+def _note_unsure(cells: Mapping[str, CellRuns], metric: str) -> list[str]:
+    """Where too few patients have, or lack, a class of which the metric is."""
+    runs = [run for cell in cells.values() for run in cell.runs.values()]
+    if not runs or all(metric in run.drawn for run in runs):
+        return []
+    enough = {name for name in cells[next(iter(cells))].first.classes if all(f"auroc_{name}" in r.drawn for r in runs)}
+    few = [name for run in runs for name in run.judged.classes if name not in enough]
+    named = name_some(list(dict.fromkeys(few)), most=5)
+    least = f"{LEAST_PATIENTS} patients of the test that have it and {LEAST_PATIENTS} that have not"
+    return [f"no interval and no p-value of {metric}: not each class has {least} ({named})"]
 
 
 def _identify(study: StudyDocument, found: Mapping[Place, Found], metric: str) -> str:

@@ -78,7 +78,10 @@ class StudyFolder:
 
     def read(self) -> StudyDocument:
         """Raises RecordError where study.json is missing or damaged."""
-        document = read_sealed(self.document_path)
+        try:
+            document = read_sealed(self.document_path)
+        except RecordError as error:
+            raise RecordError(error.message, MEND) from None
         try:
             return StudyDocument.model_validate({"schema_": document.pop("schema", None), **document})
         except ValidationError as error:

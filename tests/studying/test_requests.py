@@ -25,7 +25,10 @@ from tests.harness import Genmed
         ("--seeds 2 --models resnet18,resnet81", "unknown model 'resnet81'"),
         ("--seeds 2 --models resnet18,resnet18", "--models has resnet18 twice"),
         ("--seeds 2 --models resnet18,", "--models takes names between commas"),
-        ("--seeds 2 --models resnet18 --model resnet50", "--models and a flag both give model.name"),
+        (
+            "--seeds 2 --models resnet18 --model resnet50",
+            "--models and --model both give model.name (leave one of them out)",
+        ),
         ("--seeds 2 --grid optimizer.lrr=1,2", "unknown key optimizer.lrr (--grid) (did you mean optimizer.lr?)"),
         ("--seeds 2 --grid optimizer.lr", "--grid takes KEY=V1,V2, got 'optimizer.lr'"),
         ("--seeds 2 --grid optimizer.lr=0.1,no", "optimizer.lr must be a"),

@@ -82,9 +82,7 @@ def conduct(
         watcher.begin(list(work.views.values()))
         for view in work.views.values():
             if view.status == "running":
-                watcher.message(
-                    f"{view.cell} seed {view.seed} is under way as a process of somebody else: its end counts"
-                )
+                watcher.message(f"{view.cell} seed {view.seed} is under way in another process, which is waited for")
         work.run(jobs, stop)
     if stop.name:
         done = sum(view.status == "completed" for view in work.views.values())

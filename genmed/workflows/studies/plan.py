@@ -130,7 +130,9 @@ def refuse_equal(cells: Sequence[PlannedCell]) -> None:
     for cell in cells:
         other = seen.setdefault(cell.resolved.config.fingerprint, cell)
         if other is not cell:
-            parted = [key for key, value in cell.settings.items() if other.settings[key] != value]
+            parted = [key for key, value in cell.settings.items() if other.settings[key] != value] or list(
+                cell.settings
+            )
             raise ConfigError(
                 f"cells that differ in {' and '.join(parted)} alone would be the same runs",
                 "user files need names of their own"

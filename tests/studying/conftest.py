@@ -53,8 +53,8 @@ class Storm(NamedTuple):
     genmed: Genmed
     models: list[str]
     command: list[object]
-    orphans: list[int]
-    """Processes of its trainings as it was killed."""
+    under_way: RunDocument
+    """Its training as it was killed."""
     after_kill: dict[str, Any]
     stopped: Result
     ended: Result
@@ -98,22 +98,24 @@ def storm(
     model = command.index("--model")
     del command[model : model + 2]
 
-    killed = genmed.start(*command, GENMED_TEST_SLEEP="0.4")
-    orphans = [entry.process["pid"] for entry in await_trainings(genmed, 2, 2)]
+    alone = [1 if argument == 2 and command[at - 1] == "--jobs" else argument for at, argument in enumerate(command)]
+    killed = genmed.start(*alone, GENMED_TEST_SLEEP="0.2")
+    [under_way] = await_trainings(genmed, 1, 4)
+    orphan = under_way.process["pid"]
     killed.send(signal.SIGKILL)
     killed.wait()
-    wait_for(lambda: all(map(is_gone, orphans)), 20)
+    wait_for(lambda: is_gone(orphan), 20)
     after_kill = genmed("study", "show", "--json").json
 
-    again = genmed.start(*command, cwd=genmed.root, GENMED_TEST_SLEEP="0.4")
-    await_trainings(genmed, 2, 6)
+    again = genmed.start(*command, cwd=genmed.root, GENMED_TEST_SLEEP="0.5")
+    await_trainings(genmed, 2, 2)
     again.send(signal.SIGTERM)
     stopped = again.wait()
     last = stopped.err.splitlines()[-1]
     words = shlex.split(last[last.index("genmed study resume") : -1])
     ended = genmed(*words[1:], cwd=genmed.root)
     assert ended.code == 0, ended.err
-    return Storm(genmed, models, command, orphans, after_kill, stopped, ended)
+    return Storm(genmed, models, command, under_way, after_kill, stopped, ended)
 
 
 @pytest.fixture

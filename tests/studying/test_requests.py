@@ -1,5 +1,6 @@
-"""Mistakes of a user: exit code 2, one line, nothing left behind; empty folders; what the table shows while running."""
+"""Mistakes of a user: exit code 2, one line, nothing left behind; empty folders; the table while it runs."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,7 @@ def test_dry_run_tells_the_cells_and_creates_nothing(genmed: Genmed) -> None:
 def test_table_of_a_study_under_way_shows_what_runs_and_fits_the_screen() -> None:
     views = [View("a", seed, "completed", epoch=2, epochs=2, result=0.9, seconds=30.0) for seed in range(10)]
     views += [View("a", 10, "running", 1, 2, 10, 20, val_auroc=0.8123), View("a", 11, "pending")]
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=100, record=True, file=io.StringIO())
     console.print(draw_views(views, 5))
     lines = [line.split() for line in console.export_text().splitlines() if line.strip()]
     assert ["a", "10", "running", "1/2", "0.8123", "-"] in lines

@@ -10,7 +10,7 @@ import pytest
 
 from genmed.records.run_folder import list_run_folders
 from genmed.workflows.verification.spread import bounds_of_seeds
-from tests.harness import Genmed, Result, edit_document
+from tests.harness import Genmed, edit_document
 from tests.resuming.runs import Arguments, snapshot
 from tests.studying.conftest import Storm, find_run, list_documents
 
@@ -195,16 +195,20 @@ def test_failed_run_is_told_and_gone_on_with_when_asked(storm: Storm, copied: Ge
     assert retried.json["cells"][1]["runs"][1]["trace_digest"] == digest
 
 
-def test_training_that_breaks_keeps_no_other_from_its_end(storm: Storm, genmed: Genmed, tiny: Arguments) -> None:
-    """The model breaks in its fifth pass, to which a training of two steps does not come."""
-    grid = ["--grid", "training.max_steps=2,6", "--seeds", 1, "--jobs", 2]
-    result: Result = genmed(*tiny("--model", storm.models[0], *grid, command="study"), GENMED_TEST_BREAK="5")
+def test_training_that_cannot_begin_keeps_no_other_from_its_end(storm: Storm, genmed: Genmed, tiny: Arguments) -> None:
+    """The file has no such function, which is known when it is imported; the run never begins."""
+    absent = storm.models[0].replace(":build", ":absent")
+    grid = ["--models", f"{absent},{storm.models[0]}", "--set", "training.max_steps=2", "--seeds", 1, "--jobs", 2]
+    command = tiny(*grid, command="study")
+    model = command.index("--model")
+    del command[model : model + 2]
+    result = genmed(*command)
     assert result.code == 1, result.err
-    assert [cell["cell"] for cell in result.json["cells"]] == ["max_steps=2", "max_steps=6"]
-    assert statuses(result.json) == ["completed", "failed"]
-    assert result.json["cells"][1]["runs"][0]["error"] == "OSError: a fault of the model"
-    assert "max_steps=6 seed 42: failed: OSError: a fault of the model" in result.err
-    assert [entry["cell"] for entry in result.json["flips"]] == ["max_steps=2"]
+    assert statuses(result.json) == ["failed", "completed"]
+    assert "slow.py has no function absent" in result.json["cells"][0]["runs"][0]["error"]
+    assert "slow.py:absent seed 42: failed: " in result.err
+    assert [entry["cell"] for entry in result.json["flips"]] == ["slow.py:build"]
+    assert len(list_documents(genmed.root)) == 1
 
 
 def test_study_under_way_is_left_to_its_process(storm: Storm, copied: Genmed, server: ForkServerContext) -> None:

@@ -66,10 +66,10 @@ class Watcher(Protocol):
 
 def conduct(
     folder: StudyFolder, study: StudyDocument, root: Path, watcher: Watcher, *, jobs: int, retry_failed: bool
-) -> None:
+) -> dict[Place, str]:
     """Trains all that is not complete; the caller holds the study. A run that fails does not keep others from theirs.
 
-    retry_failed: also what failed before, from its last state. Raises Interrupted where a signal asked to stop, after
+    Returns what failed here, and why. retry_failed: also what failed before, from its last state. Raises Interrupted where a signal asked to stop, after
     all states are safe.
     """
     found = find_runs(root, study)
@@ -83,13 +83,19 @@ def conduct(
         for view in work.views.values():
             if view.status == "running":
                 watcher.message(f"{view.cell} seed {view.seed} is under way in another process, which is waited for")
-        work.run(jobs, stop)
+        try:
+            work.run(jobs, stop)
+        except KeyboardInterrupt:  # a second Ctrl-C
+            hint = f"go on from the last checkpoints with: {go_on_command(folder, root, jobs)}"
+            raise Interrupted("broken off", hint) from None
     if stop.name:
         done = sum(view.status == "completed" for view in work.views.values())
         raise Interrupted(
             f"{stop.name} after {done} of {len(work.views)} runs",
             f"all states are safe; go on with: {go_on_command(folder, root, jobs)}",
         )
+    failed = {place: view.error for place, view in work.views.items() if view.status == "failed"}
+    return {place: error for place, error in failed.items() if error is not None}
 
 
 def go_on_command(folder: StudyFolder, root: Path, jobs: int) -> str:

@@ -16,13 +16,21 @@ from genmed.workflows.studies.results import find_results
 
 
 def describe_study(
-    folder: StudyFolder, study: StudyDocument, root: Path, metric: str | None = None
+    folder: StudyFolder,
+    study: StudyDocument,
+    root: Path,
+    metric: str | None = None,
+    failed: Mapping[Place, str] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The documented object, and its results as they are kept. metric: another than the study's own.
+    """The documented object, and its results as they are kept. metric: another than the study's own. failed: what
+    could not begin just now, of which there is no record.
 
     Raises ConfigError for a metric that there is not, RecordError where a run's tables are damaged.
     """
     found = find_runs(root, study)
+    for place, error in (failed or {}).items():
+        if found[place].status == "pending":
+            found[place] = Found("failed", failure=error)
     chosen = (metric or study.metric).removeprefix("test_")
     results = find_results(folder, study, found, chosen)
     for cell in results["cells"].values():

@@ -28,10 +28,12 @@ class Found:
     status: RunStatus
     folder: RunFolder | None = None
     document: RunDocument | None = None
+    failure: str | None = None
+    """Why it could not even begin, which is not on record."""
 
     @property
     def error(self) -> str | None:
-        return self.document.error if self.document and self.status == "failed" else None
+        return self.failure or (self.document.error if self.document and self.status == "failed" else None)
 
 
 PENDING = Found("pending")

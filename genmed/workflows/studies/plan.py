@@ -130,9 +130,8 @@ def refuse_equal(cells: Sequence[PlannedCell]) -> None:
     for cell in cells:
         other = seen.setdefault(cell.resolved.config.fingerprint, cell)
         if other is not cell:
-            parted = [key for key, value in cell.settings.items() if other.settings[key] != value] or list(
-                cell.settings
-            )
+            keys = list(cell.settings)
+            parted = [key for key in keys if other.settings[key] != cell.settings[key]] or keys
             raise ConfigError(
                 f"cells that differ in {' and '.join(parted)} alone would be the same runs",
                 "user files need names of their own"

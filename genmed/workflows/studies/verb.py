@@ -58,9 +58,9 @@ def _go_on(
             reporter.message(line)
         if document != before:
             folder.write(document)
-        conduct(folder, document, root, watcher, jobs=jobs, retry_failed=retry_failed)
+        failed = conduct(folder, document, root, watcher, jobs=jobs, retry_failed=retry_failed)
         try:
-            described, results = describe_study(folder, document, root)
+            described, results = describe_study(folder, document, root, failed=failed)
         except KeyboardInterrupt:
             hint = f"all runs are done; see them with: genmed study show {folder.name}"
             raise Interrupted("broken off while results were computed", hint) from None

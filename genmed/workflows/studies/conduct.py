@@ -69,8 +69,8 @@ def conduct(
 ) -> dict[Place, str]:
     """Trains all that is not complete; the caller holds the study. A run that fails does not keep others from theirs.
 
-    Returns what failed here, and why. retry_failed: also what failed before, from its last state. Raises Interrupted where a signal asked to stop, after
-    all states are safe.
+    Returns what failed here, and why. retry_failed: also what failed before, from its last state. Raises Interrupted
+    where a signal asked to stop, after all states are safe.
     """
     found = find_runs(root, study)
     for entry in found.values():

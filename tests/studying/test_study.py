@@ -163,6 +163,33 @@ def test_run_whose_predictions_were_edited_does_not_count(storm: Storm, copied: 
     assert statuses(copied("study", "show", "--json").json) == ["completed", "pending", "completed", "completed"]
 
 
+ACCEPTED = {"what": "code", "step": 1, "when": "2026-01-28T19:30:00Z", "changes": [], "count": 1}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"code_digest": "sha256:0"}, {"data_fingerprint": "sha256:0"}, {"accepted": [ACCEPTED]}, {"hidden": True}],
+)
+def test_run_of_other_code_or_data_or_changed_on_its_way_does_not_count(
+    storm: Storm, copied: Genmed, change: dict[str, Any]
+) -> None:
+    edit_document(find_run(copied, storm.models[1], 42).document_path, lambda document: document.update(change))
+    copied("list", "--rebuild")
+    assert statuses(copied("study", "show", "--json").json) == ["completed", "completed", "pending", "completed"]
+
+
+def test_code_that_changed_since_the_study_was_last_run_is_told(copied: Genmed) -> None:
+    path = copied.root / "runs" / "studies" / "storm" / "study.json"
+    edit_document(path, lambda document: [cell.update(code_digest="sha256:0") for cell in document["cells"]])
+    assert statuses(copied("study", "show", "--json").json) == ["pending"] * 4
+    gone_on = copied("study", "resume", "storm", "--json")
+    assert gone_on.err == (
+        "the code changed since the study was last run; runs made before that do not count\n"
+        "Study: 4 runs, 4 of them done\n"
+    )
+    assert statuses(gone_on.json) == ["completed"] * 4
+
+
 def test_study_of_the_same_name_and_another_config_is_refused_with_the_differences(
     storm: Storm, copied: Genmed
 ) -> None:

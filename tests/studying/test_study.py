@@ -175,7 +175,8 @@ def test_run_of_other_code_or_data_or_changed_on_its_way_does_not_count(
 ) -> None:
     edit_document(find_run(copied, storm.models[1], 42).document_path, lambda document: document.update(change))
     copied("list", "--rebuild")
-    assert statuses(copied("study", "show", "--json").json) == ["completed", "completed", "pending", "completed"]
+    shown = copied("study", "show", "--json").json
+    assert statuses(shown) == ["completed", "completed", "pending", "completed"]
 
 
 def test_code_that_changed_since_the_study_was_last_run_is_told(copied: Genmed) -> None:

@@ -209,8 +209,10 @@ class _Work:
 
 
 def _view(study: StudyDocument, place: Place, found: Found) -> View:
-    view = View(study.cells[place[0]].name, place[1], found.status, error=found.error)
+    cell = study.cells[place[0]]
+    view = View(cell.name, place[1], found.status, epochs=cell.values["training.epochs"], error=found.error)
     if found.document:
         view.epoch, view.epochs = found.document.epochs_done, found.document.epochs_total
+        view.val_auroc = found.document.metrics.get("val_auroc_macro")
         view.result = found.document.metrics.get(f"test_{study.metric}")
     return view

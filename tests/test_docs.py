@@ -14,7 +14,7 @@ from tests.harness import TINY_MODEL, Genmed
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "REPRODUCIBILITY.md"
-GUIDES = (GUIDE, ROOT / "docs" / "VERIFICATION.md", ROOT / "docs" / "DATA.md", ROOT / "docs" / "RESULTS.md")
+GUIDES = (GUIDE, *(ROOT / "docs" / f"{name}.md" for name in ("VERIFICATION", "DATA", "RESULTS", "STUDIES")))
 HEADINGS = [
     "Quick start",
     "Seed system",
@@ -82,8 +82,10 @@ def test_readme_names_only_options_that_exist(genmed: Genmed) -> None:
     text = "".join(path.read_text() for path in (ROOT / "README.md", *GUIDES))
     commands = ("train", "resume", "verify", "compare", "export", "list", "show", "env")
     of_data = ("data list", "data check", "data show", "data cache")
+    of_studies = ("study", "study resume", "study show", "study list")
     known = "".join(
-        genmed(*command.split(), "--help", COLUMNS="200", TERM="dumb").out for command in (*commands, *of_data)
+        genmed(*command.split(), "--help", COLUMNS="200", TERM="dumb").out
+        for command in (*commands, *of_data, *of_studies)
     )
     used = {option for line in re.findall(r"genmed [a-z]+ [^`\n]*", text) for option in re.findall(r"--[a-z-]+", line)}
     assert used

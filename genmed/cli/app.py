@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from genmed.cli import card, compare, data, env, evaluate, export, predict, resume, runs, show, train, verify
+from genmed.cli import card, compare, data, env, evaluate, export, predict, resume, runs, show, study, train, verify
 from genmed.cli.output import print_json, print_line
 from genmed.ground.errors import GenmedError
 
@@ -32,6 +32,7 @@ app.command("list")(runs.command)
 app.command("show")(show.command)
 app.command("env")(env.command)
 app.add_typer(data.app, name="data")
+app.add_typer(study.app, name="study")
 
 
 @app.callback(invoke_without_command=True)

@@ -43,7 +43,7 @@ def estimate(sample: Sample, seed: int, resamples: int = RESAMPLES) -> dict[str,
     values, sure = measure_in(sample, once), find_sure(sample)
     drawn = resample(sample, seed, resamples) if sure else {}
     return {
-        name: Estimate(_plain(value[0]), *(_find_interval(drawn[name]) if name in sure else (None, None)))
+        name: Estimate(_plain(value[0]), *(find_interval(drawn[name]) if name in sure else (None, None)))
         for name, value in values.items()
     }
 
@@ -124,7 +124,8 @@ def _mean(values: Sequence[Floats]) -> Floats:
         return np.asarray(np.where(there, table, 0).sum(0) / there.sum(0))
 
 
-def _find_interval(values: Floats) -> tuple[float | None, float | None]:
+def find_interval(values: Floats) -> tuple[float | None, float | None]:
+    """The 2.5th and 97.5th percentile of the values that are defined."""
     defined = values[np.isfinite(values)]
     if not len(defined):
         return None, None

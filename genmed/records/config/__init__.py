@@ -9,6 +9,7 @@ from genmed.records.config.sources import (
     layer_of_environment,
     layer_of_file,
     layer_of_flags,
+    read_grid,
     resolve,
     suggest,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "layer_of_file",
     "layer_of_flags",
     "list_keys",
+    "read_grid",
     "resolve",
     "suggest",
     "write_document",

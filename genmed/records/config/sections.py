@@ -65,7 +65,8 @@ def _check_pattern(value: str) -> str:
     return value
 
 
-def _check_name(value: str) -> str:
+def check_name(value: str) -> str:
+    """Of a run or a study, as part of a path. Raises ValueError."""
     if value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
         raise ValueError("must be of at most 64 letters, digits, dots, dashes and underscores, the first no mark")
     return value
@@ -346,7 +347,7 @@ class Checkpoints(Section):
 class Run(Section):
     """How the run is called and what is written of it."""
 
-    name: Free[Annotated[str, AfterValidator(_check_name)]] = ""
+    name: Free[Annotated[str, AfterValidator(check_name)]] = ""
     """Begins the run's name, before its id; <dataset>-<model>-s<seed> unless given."""
     tags: Free[Words] = ()
     """Words to find the run by."""

@@ -94,6 +94,22 @@ def layer_of_flags(values: Mapping[str, Any], origins: Mapping[str, str], settin
     return Layer(given, named)
 
 
+def read_grid(text: str) -> tuple[str, list[Any]]:
+    """The key and the values of `--grid KEY=V1,V2`; a value that has commas itself stands in brackets or quotes.
+
+    Raises ConfigError for an unknown key, or where there are no values or one is given twice.
+    """
+    key, equals, given = text.partition("=")
+    if not equals or not given.strip():
+        raise ConfigError(f"--grid takes KEY=V1,V2, got {text!r}", "for example --grid optimizer.lr=0.001,0.0003")
+    _refuse_unknown({key: None}, " (--grid)")
+    values = _parse(f"[{given}]", f"--grid {key}")
+    twice = [value for at, value in enumerate(values) if value in values[:at]]
+    if twice:
+        raise ConfigError(f"--grid {key} has {_show(twice[0])} twice", "give each value once")
+    return key, values
+
+
 def resolve(layers: Sequence[Layer]) -> ResolvedConfig:
     """Lays the layers over one another, the last on top, and validates the whole.
 

@@ -1,0 +1,106 @@
+"""Which runs below a root are a study's: told by their fingerprints, whoever started them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from genmed.ground.errors import RecordError
+from genmed.ground.fingerprints import digest_file
+from genmed.records.registry import RunSummary
+from genmed.records.run_folder import RunDocument, RunFolder
+from genmed.records.study_folder import StudyCell, StudyDocument
+from genmed.workflows.claim import alone_with, find_last_sign, lives
+from genmed.workflows.index import open_for_writing, open_true
+
+RunStatus = Literal["pending", "running", "completed", "interrupted", "failed"]
+Place = tuple[int, int]
+"""(number of the cell, seed)"""
+FIRST = ("completed", "running", "interrupted", "failed")
+"""Of several runs of one place, which one counts."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """How it stands with one cell and seed."""
+
+    status: RunStatus
+    folder: RunFolder | None = None
+    document: RunDocument | None = None
+    failure: str | None = None
+    """Why it could not even begin, which is not on record."""
+
+    @property
+    def error(self) -> str | None:
+        return self.failure or (self.document.error if self.document and self.status == "failed" else None)
+
+
+PENDING = Found("pending")
+
+
+def find_runs(root: Path, study: StudyDocument) -> dict[Place, Found]:
+    """All places of the study, seed by seed. Raises StorageError."""
+    wanted = {
+        cell.config(seed).fingerprint: (number, seed) for seed in study.seeds for number, cell in enumerate(study.cells)
+    }
+    found: dict[Place, Found] = dict.fromkeys(wanted.values(), PENDING)
+    registry = open_true(root)
+    rows = registry.runs() if registry else []
+    for row in reversed(rows):  # the oldest first
+        place = wanted.get(row.config_fingerprint or "")
+        candidate = place and _judge(root, row, study.cells[place[0]])
+        if place and candidate and _rank(candidate) > _rank(found[place]):
+            found[place] = candidate
+    return found
+
+
+def _rank(found: Found) -> tuple[int, int]:
+    if found.status == "pending" or found.document is None:
+        return -len(FIRST), 0
+    return -FIRST.index(found.status), found.document.steps_done
+
+
+def _judge(root: Path, row: RunSummary, cell: StudyCell) -> Found | None:
+    """None where it is not this cell's: of other data, code or weights, changed on its way, or damaged."""
+    folder = RunFolder(root / row.path)
+    try:
+        document = folder.read()
+        if not _is_of(document, cell):
+            return None
+        if document.status == "completed":
+            return Found("completed", folder, document) if _is_whole(folder, document) else None
+    except (RecordError, OSError):  # a broken run is no matter of the study: it is trained again
+        return None
+    if document.status == "running":
+        alive = lives(document.process, find_last_sign(folder, row.heartbeat))
+        return Found("running" if alive else "interrupted", folder, document)
+    return Found(document.status, folder, document)
+
+
+def _is_of(document: RunDocument, cell: StudyCell) -> bool:
+    unchanged = not document.accepted and document.start is None
+    weights = (document.weights or {}).get("digest")
+    return (
+        unchanged
+        and document.data_fingerprint == cell.data_fingerprint
+        and document.code_digest == cell.code_digest
+        and (cell.weights_digest is None or weights == cell.weights_digest)
+    )
+
+
+def _is_whole(folder: RunFolder, document: RunDocument) -> bool:
+    """As far as results are made of it."""
+    name = folder.predictions_path.name
+    return folder.predictions_path.is_file() and digest_file(folder.predictions_path) == document.files.get(name)
+
+
+def tag_run(folder: RunFolder, root: Path, tag: str) -> None:
+    """So that `genmed list` shows that a run made before is part of the study."""
+    with alone_with(folder):
+        document = folder.read()
+        if tag in document.tags:
+            return
+        tags = (*document.tags, tag)
+        folder.update(tags=tags)
+    open_for_writing(root).update_run(document.id, tags=list(tags))

@@ -220,6 +220,12 @@ def test_class_without_both_kinds_has_no_value_and_no_part_in_the_mean() -> None
     assert found["auroc_macro"].value == pytest.approx(sum(value for value in others if value) / 2)
 
 
+def test_group_in_which_no_class_has_both_kinds_has_no_value_at_all() -> None:
+    nothing = np.zeros((3, 2), np.int8)
+    found = estimate(Sample(nothing.astype(np.float32), nothing, np.arange(3), ("a", "b"), "multi-label", {}), 0, 9)
+    assert {value.value for value in found.values()} == {None}
+
+
 def test_resample_does_not_depend_on_how_many_there_are_or_how_they_are_portioned(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -54,7 +54,10 @@ class Sample:
     @cached_property
     def by_unit(self) -> Floats:
         """(U, K): the terms of all of these, added up for each unit."""
-        return np.concatenate([sums.by_unit(units, self.unit_count) for sums, units in self.sums.values()], axis=1)
+        none = np.zeros((self.unit_count, 0))  # of a group in which no class has images with and without it
+        return np.concatenate(
+            [none, *(sums.by_unit(units, self.unit_count) for sums, units in self.sums.values())], axis=1
+        )
 
     def _judge(self, column: int) -> tuple[Judged | None, Units]:
         known = self.truth[:, column] >= 0

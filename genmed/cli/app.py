@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from genmed.cli import compare, data, env, evaluate, export, resume, runs, show, train, verify
+from genmed.cli import compare, data, env, evaluate, export, report, resume, runs, show, train, verify
 from genmed.cli.output import print_json, print_line
 from genmed.ground.errors import GenmedError
 
@@ -24,6 +24,7 @@ app.command("resume")(resume.command)
 app.command("verify")(verify.command)
 app.command("compare")(compare.command)
 app.command("evaluate")(evaluate.command)
+app.command("report")(report.command)
 app.command("export")(export.command)
 app.command("list")(runs.command)
 app.command("show")(show.command)

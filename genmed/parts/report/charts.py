@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,9 @@ from genmed.parts.report.numbers import (
 )
 
 HISTOGRAM_BINS = 20
-THRESHOLDS = np.linspace(0, 0.99, 100)
+THRESHOLDS = 100
+RANGES = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""Up to which scores are drawn: those of a rare finding stay small."""
 QUARTERS = (0, 0.5, 1)
 GROUPS = {"site": "site", "sex": "sex", "age": "age in years", "view": "view"}
 
@@ -38,6 +40,18 @@ class OfClass:
     truth: Flags
     """(N,)"""
     threshold: float | None
+
+    @property
+    def highest(self) -> float:
+        """The least of RANGES that holds all scores and the threshold."""
+        most = max(float(self.scores.max()), self.threshold or 0.0)
+        return next((end for end in RANGES if end >= most), 1.0)
+
+    @property
+    def axis(self) -> Axis:
+        """Of scores."""
+        digits = 3 if self.highest < 0.1 else 2 if self.highest < 1 else 1
+        return Axis("score", 0, self.highest, [self.highest * share for share in QUARTERS], digits)
 
 
 def list_classes(
@@ -108,6 +122,7 @@ def draw_curves(classes: Sequence[OfClass], evaluation: Document) -> list[Figure
             f"How often a finding is there, by what the network says of it, in 15 bins; the larger the dot, the more"
             f" {unit}. On the dashed line scores are probabilities.",
             [_draw_reliability(entry, evaluation, unit) for entry in classes],
+            classes_alike=False,
         ),
         Figure(
             "decision",
@@ -162,7 +177,7 @@ def make_forest_axis(rows: Sequence[Row]) -> Axis:
     ends = [end for row in rows for end in (row.value, row.low) if end is not None]
     low = min(0.5, np.floor(min(ends, default=0.5) * 10 - 1e-9) / 10)
     ticks = [round(low + step / 10, 1) for step in range(round((1 - low) * 10) + 1)]
-    return Axis("AUROC", float(low), 1.0, ticks[:: 1 if len(ticks) <= 6 else 2])
+    return Axis("AUROC", float(low), 1.0, ticks[:: -1 if len(ticks) <= 6 else -2][::-1])
 
 
 def draw_confusion(scores: Scores, truth: Truth, classes: Sequence[str]) -> Figure:
@@ -227,19 +242,21 @@ def _draw_reliability(of: OfClass, evaluation: Document, unit: str) -> Panel:
     ]
     dots = Dots(bins.said, bins.so, "first", says, weights=bins.images)
     note = f"ECE {show(error)}, slope {show(slope, 2)}"
-    x, y = Axis("score", 0, 1, QUARTERS), Axis("frequency", 0, 1, QUARTERS)
-    marks: list[Mark] = [Line([0, 1], [0, 1], "guide"), Line(bins.said, bins.so, "quiet"), dots]
-    return Panel(of.name, x, y, marks, note, f"Calibration of {of.name}: {note}")
+    highest = next(end for end in RANGES if end >= max(of.highest, *bins.so))
+    scale = replace(of, scores=np.array([highest])).axis
+    marks: list[Mark] = [Line([0, highest], [0, highest], "guide"), Line(bins.said, bins.so, "quiet"), dots]
+    return Panel(of.name, scale, replace(scale, label="frequency"), marks, note, f"Calibration of {of.name}: {note}")
 
 
 def _draw_decision(of: OfClass) -> Panel:
-    model = draw_net_benefit(of.scores, of.truth, THRESHOLDS)
+    thresholds = np.linspace(0, min(of.highest, 0.99), THRESHOLDS)
+    model = draw_net_benefit(of.scores, of.truth, thresholds)
     prevalence = float(of.truth.mean())
     lowest = -0.2 * prevalence
-    call_all = prevalence - (1 - prevalence) * THRESHOLDS / (1 - THRESHOLDS)
-    seen = [(x, y) for x, y in zip(THRESHOLDS.tolist(), call_all.tolist(), strict=True) if y >= lowest]
+    call_all = prevalence - (1 - prevalence) * thresholds / (1 - thresholds)
+    seen = [(x, y) for x, y in zip(thresholds.tolist(), call_all.tolist(), strict=True) if y >= lowest]
     marks: list[Mark] = [
-        Line([0, 1], [0, 0], "guide"),
+        Line([0, of.highest], [0, 0], "guide"),
         Line([x for x, _ in seen], [y for _, y in seen], "quiet"),
         *_cut_off(model, lowest),
     ]
@@ -249,7 +266,7 @@ def _draw_decision(of: OfClass) -> Panel:
         marks += [Dots([of.threshold], [benefit], "second", says)] if benefit >= lowest else []
     round_axis = make_axis("net benefit", [0, prevalence], most=3)
     y = Axis("net benefit", lowest, max(prevalence * 1.05, round_axis.ticks[-1]), round_axis.ticks, round_axis.digits)
-    x = Axis("threshold", 0, 1, QUARTERS)
+    x = replace(of.axis, label="threshold")
     return Panel(of.name, x, y, marks, f"prevalence {show(prevalence)}", f"Net benefit of {of.name} by threshold")
 
 
@@ -267,7 +284,7 @@ def _cut_off(curve: Curve, lowest: float) -> list[Line]:
 
 
 def _draw_histogram(of: OfClass) -> Panel:
-    edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
+    edges = np.linspace(0, of.highest, HISTOGRAM_BINS + 1)
     shares = [np.histogram(of.scores[kind], edges)[0] / kind.sum() for kind in (~of.truth, of.truth)]
     highest = float(max(share.max() for share in shares))
     y = make_axis("share", [0, highest], most=3)
@@ -278,7 +295,7 @@ def _draw_histogram(of: OfClass) -> Panel:
     if of.threshold is not None:
         marks = [*marks, Line([of.threshold, of.threshold], [0, y.high], "guide")]
     note = f"{int(of.truth.sum()):,} with, {int((~of.truth).sum()):,} without"
-    return Panel(of.name, Axis("score", 0, 1, QUARTERS), y, marks, note, f"Scores of {of.name}: {note}")
+    return Panel(of.name, of.axis, y, marks, note, f"Scores of {of.name}: {note}")
 
 
 def _make_row(label: str, estimate: Document, note: str, *, strong: bool = False) -> Row:

@@ -27,6 +27,8 @@ class WrongCall:
     score: float
     called: bool
     """False: the class is there and was missed."""
+    threshold: float | None = None
+    """From which score on the class is called; None where the highest score is."""
     truth: str = ""
     """The true class, where classes exclude each other."""
 
@@ -64,24 +66,26 @@ def choose_errors(
 
 
 def _list_errors(scores: Scores, truth: Truth, column: int, name: str, threshold: float | None) -> list[WrongCall]:
-    """Of one class, by how far the score is from the truth."""
-    if threshold is None:
+    """Of one class, by how many images it was ranked above, or below where it was missed.
+
+    By ranks and not by scores: those of a rare finding are all small.
+    """
+    known = np.flatnonzero(truth[:, column] >= 0)
+    score, there = scores[known, column].astype(np.float64), truth[known, column] == 1
+    if threshold is None or there.all() or not there.any():
         return []
-    score, label = scores[:, column].astype(np.float64), truth[:, column]
     called = score >= threshold
-    wrong = np.flatnonzero((label >= 0) & (called != (label == 1)))
-    surest = wrong[np.argsort(-np.abs(score[wrong] - label[wrong]), kind="stable")]
-    return [WrongCall(int(row), column, name, float(score[row]), bool(called[row])) for row in surest]
+    wrong = np.flatnonzero(called != there)
+    rank = np.searchsorted(np.sort(score), score) / len(score)
+    surest = wrong[np.argsort(-np.where(called, rank, 1 - rank)[wrong], kind="stable")]
+    return [WrongCall(int(known[at]), column, name, float(score[at]), bool(called[at]), threshold) for at in surest]
 
 
 def _choose_exclusive(scores: Scores, truth: Truth, classes: Sequence[str]) -> list[WrongCall]:
-    found, true = scores.argmax(1), truth.argmax(1)
-    wrong = np.flatnonzero((truth >= 0).all(1) & (found != true))
-    gap = scores[wrong, found[wrong]].astype(np.float64)
-    surest = wrong[np.argsort(-gap, kind="stable")]
+    found, true = scores.argmax(1).tolist(), truth.argmax(1).tolist()
+    wrong = np.flatnonzero((truth >= 0).all(1) & (scores.argmax(1) != truth.argmax(1)))
+    surest = wrong[np.argsort(-scores[wrong].max(1), kind="stable")]
     return [
-        WrongCall(
-            int(row), int(found[row]), classes[found[row]], float(scores[row, found[row]]), True, classes[true[row]]
-        )
-        for row in surest
+        WrongCall(row, found[row], classes[found[row]], float(scores[row, found[row]]), True, truth=classes[true[row]])
+        for row in surest.tolist()
     ]

@@ -100,6 +100,8 @@ def _draw_panels(figure: Figure) -> Any:
     for number, panel in enumerate(figure.panels):
         axes = made.add_subplot(rows, columns, number + 1)
         _draw_panel(axes, panel)
+        if panel.legend and (number == 0):
+            axes.legend(loc="best", fontsize=6, handlelength=1.6, borderpad=0.1, labelspacing=0.2)
         if figure.classes_alike and number % columns:
             axes.set_ylabel("")
         if figure.classes_alike and number + columns < len(figure.panels):
@@ -108,10 +110,8 @@ def _draw_panels(figure: Figure) -> Any:
 
 
 def _draw_panel(axes: Any, panel: Panel) -> None:
-    title = f"{panel.title}\n" if panel.note else panel.title
-    axes.set_title(title, pad=3, fontweight="bold")
-    if panel.note:
-        axes.text(0, 1.02, panel.note, transform=axes.transAxes, color=SOFT, fontsize=6)
+    axes.set_title(f"{panel.title}\n", pad=3, fontweight="bold")
+    axes.text(0, 1.04, panel.note, transform=axes.transAxes, color=SOFT, fontsize=6)
     axes.grid(axis="y", color=GRID, linewidth=0.5)
     for mark in panel.marks:
         _draw_mark(axes, mark)
@@ -119,8 +119,6 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     _scale(axes.yaxis, panel.y, axes.set_ylim)
     axes.set_xlabel(panel.x.label, labelpad=1)
     axes.set_ylabel(panel.y.label, labelpad=1)
-    if panel.legend:
-        axes.legend(loc="best", fontsize=6, handlelength=1.6, borderpad=0.1, labelspacing=0.2)
 
 
 def _scale(axis: Any, known: Axis, set_limits: Any) -> None:

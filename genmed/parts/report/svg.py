@@ -17,13 +17,15 @@ from genmed.parts.report.numbers import show
 WIDTH, WIDE, HEIGHT = 190, 300, 150
 """Of a panel by class, of one of the training; height of both."""
 LEFT, RIGHT, TOP, BOTTOM = 36, 6, 6, 28
+LETTER = 6
 FOREST_WIDTH, FOREST_ROW, LABELS, NUMBERS = 420, 21, 132, 96
 MARGIN = 8
 
 
 def draw_panel(panel: Panel, width: int = WIDTH) -> Markup:
     """Axes and marks; title, note and legend are the page's text."""
-    x, y = _Scale(panel.x, LEFT, width - RIGHT), _Scale(panel.y, HEIGHT - BOTTOM, TOP)
+    left = LEFT + LETTER * max(0, panel.y.digits - 2)
+    x, y = _Scale(panel.x, left, width - RIGHT), _Scale(panel.y, HEIGHT - BOTTOM, TOP)
     parts = [_draw_axes(panel, x, y), *(_draw_mark(mark, x, y) for mark in panel.marks)]
     return _wrap(width, HEIGHT, panel.says, parts)
 
@@ -72,9 +74,9 @@ def _draw_axes(panel: Panel, x: _Scale, y: _Scale) -> Markup:
     for tick in panel.y.ticks:
         if panel.y.low - 1e-9 <= tick <= panel.y.high + 1e-9:
             at = y(tick)
-            parts.append(_tag('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>', LEFT, _short(x.end), at, at))
+            parts.append(_tag('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>', x.start, _short(x.end), at, at))
             place = _short(float(at) + 3.2)
-            parts.append(_tag('<text class="tick end" x="{}" y="{}">{}</text>', LEFT - 4, place, panel.y.say(tick)))
+            parts.append(_tag('<text class="tick end" x="{}" y="{}">{}</text>', x.start - 4, place, panel.y.say(tick)))
     for tick in panel.x.ticks:
         text = panel.x.say(tick)
         parts.append(_tag('<text class="tick" x="{}" y="{}">{}</text>', x(tick), HEIGHT - BOTTOM + 12, text))
@@ -149,5 +151,9 @@ def _draw_row(row: Row, x: _Scale, middle: float) -> Markup:
     return Markup("").join(parts)
 
 
-def _shorten(label: str, most: int = 22) -> str:
-    return label if len(label) <= most else f"{label[: most - 1]}…"
+def _shorten(label: str, most: int = 20) -> str:
+    """With dots in the middle: names of runs differ at both ends."""
+    if len(label) <= most:
+        return label
+    tail = most // 2
+    return f"{label[: most - 1 - tail]}…{label[-tail:]}"

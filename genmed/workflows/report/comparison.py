@@ -13,12 +13,10 @@ from genmed.parts.report.numbers import find_estimate, show, show_interval
 from genmed.parts.report.page import ComparisonPage, render_comparison
 from genmed.parts.report.table import COLUMNS, Cell
 from genmed.records.config import flatten
+from genmed.records.config.sections import affects_bits
 from genmed.records.run_folder import RunFolder
 from genmed.workflows.report.gathering import Gathered, gather
 from genmed.workflows.report.words import WHOLE, say_extent, say_value, say_verdict
-
-UNLIKE = ("data.root", "run.name", "run.note", "run.tags")
-"""Keys that say nothing of what was done."""
 
 
 def write_comparison(folders: Sequence[RunFolder], out: Path) -> Path:
@@ -62,7 +60,7 @@ def make_comparison(runs: Sequence[Gathered]) -> ComparisonPage:
         else None,
         runs=names,
         settings=list_differences(runs),
-        settings_caption="Keys of the config that are not the same in all runs.",
+        settings_caption="Keys of the config that affect bits and are not the same in all runs.",
         notes=_list_notes(runs),
         footer="Made by genmed from the records of the runs. Research use; not a medical device.",
     )
@@ -72,9 +70,9 @@ MEANS = ("average_precision", "brier", "ece", "calibration_slope")
 
 
 def list_differences(runs: Sequence[Gathered]) -> list[tuple[str, list[str]]]:
-    """(key, its value in each run) where they differ."""
+    """(key, its value in each run) where they differ in what affects bits."""
     configs = [flatten(run.config) for run in runs]
-    keys = [key for key in configs[0] if key not in UNLIKE and any(c[key] != configs[0][key] for c in configs)]
+    keys = [key for key in configs[0] if affects_bits(key) and any(c[key] != configs[0][key] for c in configs)]
     return [(key, [say_value(config[key]) for config in configs]) for key in keys]
 
 

@@ -11,6 +11,7 @@ from genmed.ground.files import storage_errors, write_bytes, write_text
 from genmed.parts.report.charts import draw_confusion, draw_curves, draw_forests, draw_training, list_classes
 from genmed.parts.report.errors import WrongCall, choose_errors
 from genmed.parts.report.figures import Figure
+from genmed.parts.report.numbers import show
 from genmed.parts.report.page import Card, RunPage, render_run
 from genmed.parts.report.pictures import embed
 from genmed.parts.report.table import list_means, list_rows
@@ -101,8 +102,9 @@ def make_page(run: Gathered, pictures: Pictures) -> RunPage:
 
 
 ERRORS = (
-    "The test images whose score is furthest on the wrong side. Beside each what raised the score: Grad-CAM of the"
-    " last convolution (Selvaraju et al. 2017), scaled within the image."
+    "Test images that were ranked furthest on the wrong side of the threshold, class by class."
+    " Beside each, what raised the score: Grad-CAM of the last map of convolutions (Selvaraju et al. 2017), scaled"
+    " within the image; without colour where nothing raised it."
 )
 
 
@@ -113,9 +115,21 @@ def make_cards(run: Gathered, wrong: list[WrongCall], pictures: Pictures) -> tup
     cards = []
     for number, entry in enumerate(wrong):
         image, heat = (None, None) if isinstance(found, NoPictures) else embed(found.pictures[number])
-        kind = entry.kind
         labels = [run.test.classes[at] for at in np.flatnonzero(run.test.truth[entry.row] == 1)]
         cards.append(
-            Card(entry.name, kind, f"{entry.score:.3f}", ids[number], ", ".join(labels) or "no finding", image, heat)
+            Card(
+                name=entry.name,
+                score=show(entry.score),
+                kind=say_error(entry),
+                file=ids[number],
+                labels=", ".join(labels) or "none of the classes",
+                image=image,
+                heat=heat,
+            )
         )
     return cards, found.why
+
+
+def say_error(entry: WrongCall) -> str:
+    """`false negative, threshold 0.186`."""
+    return entry.kind if entry.threshold is None else f"{entry.kind}, threshold {show(entry.threshold)}"

@@ -1,7 +1,10 @@
 """What `genmed report` writes, when it refuses, and what it leaves alone."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,6 +168,18 @@ def test_network_of_tokens_has_pictures_without_saliency(genmed: Genmed, nih: Pa
     assert "vit_b_16 has no map of convolutional features" in text
     assert "data:image/png" in text
     assert "data:image/jpeg" not in text
+
+
+def test_help_and_refusals_import_neither_torch_nor_matplotlib(reported: Genmed) -> None:
+    for arguments in (["report", "--help"], ["report", "nobody"]):
+        code = (
+            "import sys; from genmed.cli.app import run; run(sys.argv[1:]);"
+            "print([name for name in ('torch', 'matplotlib', 'jinja2') if name in sys.modules], file=sys.stderr)"
+        )
+        command = [sys.executable, "-c", code, *arguments]
+        environ = {**os.environ, **reported.environ}
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+        assert done.stderr.endswith("[]\n"), arguments
 
 
 # Several runs

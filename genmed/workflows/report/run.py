@@ -36,8 +36,8 @@ def write_report_at_hand(session: Session, folder: RunFolder, reporter: Reporter
     """The report of the run that this process has just completed; a failure is told, and fails nothing."""
     try:
         write_report(folder, PicturesAtHand(session))
-    except Exception as error:
-        what = error.say() if isinstance(error, GenmedError) else f"{type(error).__name__}: {error}"
+    except (Exception, KeyboardInterrupt) as error:  # a signal, too: the run is complete, and has nothing to save
+        what = error.say() if isinstance(error, GenmedError) else f"{type(error).__name__} {error}".strip()
         reporter.message(f"No report: {what}; `genmed report {folder.name}` makes it anew")
 
 

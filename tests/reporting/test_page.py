@@ -73,6 +73,11 @@ def test_images_and_plots_are_all_there(opened: Opened) -> None:
     assert min(plots) > 120
 
 
+def test_forest_plots_stay_within_the_page(opened: Opened) -> None:
+    ends = "[...document.querySelectorAll('#forest text')].map(text => text.getBoundingClientRect().right)"
+    assert max(opened.page.evaluate(ends)) < opened.page.evaluate("innerWidth")
+
+
 def test_letters_of_plots_are_text_and_large_enough_to_read(opened: Opened) -> None:
     script = "[...document.querySelectorAll('svg text')].map(text => text.getBoundingClientRect().height)"
     heights = opened.page.evaluate(script)
@@ -90,8 +95,8 @@ def test_headline_and_table_show_the_figures_of_the_evaluation(desktop: Page, re
     for row, name in zip(rows.all(), evaluation["classes"], strict=True):
         shown = [text.split("\n")[0].replace("−", "-") for text in row.locator("td").all_inner_texts()]
         found = [metrics[f"{split}_{metric}_{name}"]["value"] for metric in [*names, "net_benefit"]]
-        assert shown[2:] == ["–" if value is None else f"{value:.3f}" for value in found]
-        assert shown[0] == str(evaluation["positives"][name])
+        assert shown[:9] == ["–" if value is None else f"{value:.3f}" for value in found]
+        assert shown[10] == str(evaluation["positives"][name])
 
 
 def test_table_sorts_by_the_clicked_column_and_back(desktop: Page, reported: Genmed) -> None:

@@ -30,22 +30,22 @@ class Cell:
 
 
 def list_rows(evaluation: Document) -> list[tuple[str, list[Cell]]]:
-    """(class, cells) of each class: positives, threshold, then COLUMNS."""
+    """(class, cells) of each class: COLUMNS, then threshold and positives."""
     return [(name, _list_cells(evaluation, name)) for name in evaluation["classes"]]
 
 
 def list_means(evaluation: Document) -> list[Cell]:
     """The cells of the mean over classes."""
-    return [Cell(""), Cell(""), *(_measure(evaluation, metric, "macro") for metric in COLUMNS)]
+    return [*(_measure(evaluation, metric, "macro") for metric in COLUMNS), Cell(""), Cell("")]
 
 
 def _list_cells(evaluation: Document, name: str) -> list[Cell]:
     positives, negatives = evaluation["positives"][name], evaluation["negatives"][name]
     threshold = evaluation["thresholds"].get(name)
     return [
-        Cell(f"{positives:,}", f"of {positives + negatives:,}", positives),
-        Cell(show(threshold), "", threshold),
         *(_measure(evaluation, metric, name) for metric in COLUMNS),
+        Cell(show(threshold), "", threshold),
+        Cell(f"{positives:,}", f"of {positives + negatives:,}", positives),
     ]
 
 

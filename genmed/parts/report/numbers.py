@@ -43,6 +43,14 @@ def count(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def shorten(label: str, most: int = 20) -> str:
+    """With dots in the middle: names of runs differ at both ends."""
+    if len(label) <= most:
+        return label
+    tail = most // 2
+    return f"{label[: most - 1 - tail]}…{label[-tail:]}"
+
+
 def make_axis(label: str, values: Sequence[float], *, from_zero: bool = False, most: int = 5) -> Axis:
     """A scale that holds all values, with at most about `most` round ticks."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from genmed.parts.report.figures import Axis, Dots, Figure, Forest, Line, Panel, Role, Row, Steps, Table
-from genmed.parts.report.numbers import show
+from genmed.parts.report.numbers import shorten, show
 
 DPI = 300
 PANEL = (1.72, 1.62)
@@ -110,7 +110,7 @@ def _draw_panels(figure: Figure) -> Any:
 
 
 def _draw_panel(axes: Any, panel: Panel) -> None:
-    axes.set_title(f"{panel.title}\n", pad=3, fontweight="bold")
+    axes.set_title(f"{shorten(panel.title, 26)}\n", pad=3, fontweight="bold")
     axes.text(0, 1.04, panel.note, transform=axes.transAxes, color=SOFT, fontsize=6)
     axes.grid(axis="y", color=GRID, linewidth=0.5)
     for mark in panel.marks:
@@ -169,7 +169,7 @@ def _draw_forest(axes: Any, forest: Forest) -> None:
     for number, row in enumerate(forest.rows):
         _draw_row(axes, row, number)
     axes.set_ylim(len(forest.rows) - 0.4, -0.6)
-    axes.set_yticks(range(len(forest.rows)), labels=[row.label for row in forest.rows])
+    axes.set_yticks(range(len(forest.rows)), labels=[shorten(row.label, 32) for row in forest.rows])
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.grid(axis="x", color=GRID, linewidth=0.5)
     axes.spines["left"].set_visible(False)
@@ -190,7 +190,7 @@ def _draw_row(axes: Any, row: Row, at: int) -> None:
 
 def _draw_table(table: Table) -> Any:
     size = len(table.classes)
-    made = _make(CELL * size + 1.3, CELL * size + 0.7)
+    made = _make(CELL * size + 1.6, CELL * size + 1.2)
     axes = made.add_subplot()
     shares = [[table.share(row, column) for column in range(size)] for row in range(size)]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -199,9 +199,10 @@ def _draw_table(table: Table) -> Any:
             share = shares[row][column]
             ink = "white" if share > 0.6 else INK
             axes.text(column, row, f"{table.counts[row][column]:,}\n{share:.0%}", ha="center", va="center", color=ink)
-    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if size > 4 else {}
-    axes.set_xticks(range(size), labels=table.classes, **turned)
-    axes.set_yticks(range(size), labels=table.classes)
+    names = [shorten(name, 24) for name in table.classes]
+    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 8 else {}
+    axes.set_xticks(range(size), labels=names, **turned)
+    axes.set_yticks(range(size), labels=names)
     axes.tick_params(length=0, labelcolor=INK)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("highest score")

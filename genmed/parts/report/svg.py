@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from genmed.parts.report.figures import Axis, Dots, Forest, Line, Panel, Row, Steps
-from genmed.parts.report.numbers import show
+from genmed.parts.report.numbers import shorten, show
 
 WIDTH, WIDE, HEIGHT = 190, 300, 150
 """Of a panel by class, of one of the training; height of both."""
@@ -133,7 +133,7 @@ def _draw_forest_axis(x: _Scale, bottom: float) -> Markup:
 def _draw_row(row: Row, x: _Scale, middle: float) -> Markup:
     weight = " strong" if row.strong else ""
     text = _short(middle + 4)
-    parts = [_tag('<text class="name{}" x="0" y="{}">{}</text>', weight, text, _shorten(row.label))]
+    parts = [_tag('<text class="name{}" x="0" y="{}">{}</text>', weight, text, shorten(row.label))]
     if row.value is not None:
         if row.low is not None and row.high is not None:
             parts.append(
@@ -149,11 +149,3 @@ def _draw_row(row: Row, x: _Scale, middle: float) -> Markup:
     start = FOREST_WIDTH - NUMBERS + MARGIN
     parts.append(_tag('<text class="value{}" x="{}" y="{}">{}{}</text>', weight, start, text, numbers, says))
     return Markup("").join(parts)
-
-
-def _shorten(label: str, most: int = 20) -> str:
-    """With dots in the middle: names of runs differ at both ends."""
-    if len(label) <= most:
-        return label
-    tail = most // 2
-    return f"{label[: most - 1 - tail]}…{label[-tail:]}"

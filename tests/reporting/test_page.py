@@ -138,10 +138,10 @@ def test_command_is_copied_whole(browser: Browser, reported: Genmed) -> None:
 def test_dark_scheme_is_dark_and_print_is_white(browser: Browser, reported: Genmed) -> None:
     page = browser.new_page(color_scheme="dark")
     page.goto((reported.run_folder() / "report.html").as_uri())
-    colour = "getComputedStyle(document.body).backgroundColor"
-    assert page.evaluate(colour) == "rgb(20, 23, 26)"
+    colours = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+    assert page.evaluate(colours) == ["rgb(20, 23, 26)", "rgb(232, 234, 236)"]
     page.emulate_media(media="print", color_scheme="dark")
-    assert page.evaluate(colour) == "rgb(255, 255, 255)"
+    assert page.evaluate(colours) == ["rgb(255, 255, 255)", "rgb(27, 31, 35)"]
     page.close()
 
 

@@ -79,6 +79,7 @@ class Genmed:
             "GENMED_ROOT": str(self.root),
             "GENMED_CACHE": str(cache),
             "GENMED_COMPUTE__THREADS": str(THREADS),
+            "GENMED_RUN__REPORT": "false",  # thousands of tiny runs; tests/reporting asks for it
         }
 
     def start(self, *arguments: object, cwd: Path | None = None, **environ: str) -> Command:

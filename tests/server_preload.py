@@ -2,6 +2,7 @@
 
 import alembic.runtime.environment
 import alembic.script  # noqa: F401
+import jinja2  # noqa: F401
 import pytest  # noqa: F401  multiprocessing runs the main module again in each child: here, pytest's
 import sklearn.metrics  # noqa: F401
 import torch

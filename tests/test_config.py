@@ -33,6 +33,7 @@ FREE = {
     "run.name",
     "run.tags",
     "run.note",
+    "run.report",
     "run.trace",
     "run.trace_modules",
 }
@@ -412,7 +413,8 @@ def test_dry_run_prints_the_document_and_leaves_nothing(genmed: Genmed, tmp_path
     assert list(empty.iterdir()) == []
     file = tmp_path / "printed.yaml"
     file.write_text(result.out)
-    assert resolve([layer_of_file(file)]).config == configure({"seed": 5, "compute.threads": 2}, environ={}).config
+    as_harness = {"seed": 5, "compute.threads": 2, "run.report": False}
+    assert resolve([layer_of_file(file)]).config == configure(as_harness, environ={}).config
     again = genmed("train", "--dry-run", "--config", file, cwd=empty, **places)
     assert yaml.safe_load(again.out) == yaml.safe_load(result.out)
 

@@ -9,7 +9,22 @@ from typing import Any
 
 import typer
 
-from genmed.cli import card, compare, data, env, evaluate, export, predict, resume, runs, show, study, train, verify
+from genmed.cli import (
+    card,
+    compare,
+    data,
+    env,
+    evaluate,
+    export,
+    predict,
+    report,
+    resume,
+    runs,
+    show,
+    study,
+    train,
+    verify,
+)
 from genmed.cli.output import print_json, print_line
 from genmed.ground.errors import GenmedError
 
@@ -24,8 +39,8 @@ app.command("resume")(resume.command)
 app.command("verify")(verify.command)
 app.command("compare")(compare.command)
 app.command("evaluate")(evaluate.command)
+app.command("report")(report.command)
 app.command("card")(card.command)
-app.command("predict")(predict.command)
 app.command("predict")(predict.command)
 app.command("export")(export.command)
 app.command("list")(runs.command)

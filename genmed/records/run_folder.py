@@ -125,6 +125,8 @@ class RunFolder:
         self.bundle_path = path / "bundle.json"
         self.verifications_path = path / "verifications.jsonl"
         self.evaluations_path = path / "evaluations"
+        self.report_path = path / "report.html"
+        self.plots_path = path / "plots"
 
     @property
     def name(self) -> str:

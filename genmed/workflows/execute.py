@@ -26,6 +26,7 @@ from genmed.workflows.assemble import Session
 from genmed.workflows.evaluation.kept import evaluate_own
 from genmed.workflows.index import Index, life_of
 from genmed.workflows.recording import Recorder, StopSignal
+from genmed.workflows.report.run import write_report_at_hand
 from genmed.workflows.reporting import Reporter
 
 MEASURED = ("val", "test")
@@ -81,7 +82,7 @@ def execute(
             results = evaluate_selected(training)
         write_predictions(folder.predictions_path, session.task.classes, list_predictions(session, results))
         document = _complete(folder, index, progress, results, fingerprint)
-    _evaluate(folder, reporter)
+    _evaluate(session, folder, reporter)
     return document
 
 
@@ -168,12 +169,15 @@ def _complete(
     return document
 
 
-def _evaluate(folder: RunFolder, reporter: Reporter) -> None:
-    """Results with intervals; the run is complete without them, and `genmed evaluate` makes them anew."""
+def _evaluate(session: Session, folder: RunFolder, reporter: Reporter) -> None:
+    """Results with intervals, and the report; the run is complete without them, and commands make them anew."""
     try:
         evaluate_own(folder)
     except GenmedError as error:
         reporter.message(f"No results: {error.say()}")
+        return
+    if session.task.config.run.report:
+        write_report_at_hand(session, folder, reporter)
 
 
 def _digest_what_is_left(folder: RunFolder) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""What people read of a run: made of its plain documents, nothing computed anew."""
+"""What people read of a run, made of its documents: a page with plots, plots for a paper, a model card."""

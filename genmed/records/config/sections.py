@@ -355,6 +355,8 @@ class Run(Section):
     """Anything worth remembering."""
     trace: Free[bool] = True
     """Whether each step's fingerprints are written; a run without cannot be verified."""
+    report: Free[bool] = True
+    """Whether report.html is written when the run is complete; `genmed report` makes it at any time."""
     trace_modules: Free[bool] = False
     """Whether each module's digests are written too, so that verify can name the module that differs elsewhere."""
 

@@ -1,0 +1,109 @@
+"""Several runs on one page: headline, AUROC side by side, what of their configs differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from genmed.ground.errors import RequestError, StorageError
+from genmed.ground.files import write_text
+from genmed.parts.report.charts import make_forest_axis
+from genmed.parts.report.figures import Figure, Forest, Row
+from genmed.parts.report.numbers import find_estimate, show, show_interval
+from genmed.parts.report.page import ComparisonPage, render_comparison
+from genmed.parts.report.table import COLUMNS, Cell
+from genmed.records.config import flatten
+from genmed.records.config.sections import affects_bits
+from genmed.records.run_folder import RunFolder
+from genmed.workflows.report.gathering import Gathered, gather
+from genmed.workflows.report.words import WHOLE, say_extent, say_value, say_verdict
+
+
+def write_comparison(folders: Sequence[RunFolder], out: Path) -> Path:
+    """Writes one HTML file, and no other in its place. Raises RequestError, RecordError, StorageError."""
+    names = [folder.name for folder in folders]
+    if len(set(names)) < len(names):
+        raise RequestError("the same run is named twice", "name each run once")
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise RequestError(f"--out must end in .html, got {out}")
+    if out.exists() or out.is_symlink():
+        raise StorageError(f"{out} exists, and nothing is overwritten", "choose another --out, or remove it")
+    if not out.absolute().parent.is_dir():
+        raise StorageError(f"there is no folder {out.absolute().parent}", "make it, or choose another --out")
+    page = render_comparison(make_comparison([gather(folder) for folder in folders]))
+    write_text(out, page)
+    return out
+
+
+def make_comparison(runs: Sequence[Gathered]) -> ComparisonPage:
+    """The runs in the order given, side by side."""
+    names = [run.document.name for run in runs]
+    whole = [metric for metric in WHOLE if any(_has(run, metric) for run in runs)]
+    means = [_make_row(run, "macro") for run in runs]
+    shared = [name for name in runs[0].evaluation["classes"] if all(name in run.evaluation["classes"] for run in runs)]
+    by_class = [(name, [_make_row(run, name) for run in runs]) for name in shared]
+    axis = make_forest_axis([*means, *(row for _, rows in by_class for row in rows)])
+    return ComparisonPage(
+        title=f"{len(runs)} runs",
+        kicker="Comparison of runs, each on its own test",
+        columns=["AUROC", *(WHOLE[metric] for metric in whole), *(COLUMNS[metric][0] for metric in MEANS)],
+        rows=[(run.document.name, _list_cells(run, whole)) for run in runs],
+        table_caption="Means of classes, with intervals by resamples of each run's test patients.",
+        forest=Figure("means", "AUROC", "Mean of classes.", forests=[Forest("", axis, means)]),
+        by_class=Figure(
+            "classes",
+            "AUROC by class",
+            "Of the classes that all runs have.",
+            forests=[Forest(name, axis, rows) for name, rows in by_class],
+        )
+        if len(shared) > 1
+        else None,
+        runs=names,
+        settings=list_differences(runs),
+        settings_caption="Keys of the config that affect bits and are not the same in all runs.",
+        notes=_list_notes(runs),
+        footer="Made by genmed from the records of the runs. Research use; not a medical device.",
+    )
+
+
+MEANS = ("average_precision", "brier", "ece", "calibration_slope")
+
+
+def list_differences(runs: Sequence[Gathered]) -> list[tuple[str, list[str]]]:
+    """(key, its value in each run) where they differ in what affects bits."""
+    configs = [flatten(run.config) for run in runs]
+    keys = [key for key in configs[0] if affects_bits(key) and any(c[key] != configs[0][key] for c in configs)]
+    return [(key, [say_value(config[key]) for config in configs]) for key in keys]
+
+
+def _list_notes(runs: Sequence[Gathered]) -> list[str]:
+    """What makes figures of two runs no fair match."""
+    notes = []
+    if len({run.document.data_fingerprint for run in runs}) > 1:
+        notes.append("The runs have not the same data, labels or split: their figures are not of the same patients.")
+    if len({run.document.code_digest for run in runs}) > 1:
+        notes.append("The runs were made by different code.")
+    if len({run.config.data.image_size for run in runs}) > 1:
+        notes.append("The runs saw images of different sizes.")
+    return notes
+
+
+def _has(run: Gathered, metric: str) -> bool:
+    return find_estimate(run.evaluation, metric)["value"] is not None
+
+
+def _list_cells(run: Gathered, whole: Sequence[str]) -> list[Cell]:
+    found = [find_estimate(run.evaluation, "auroc", "macro")]
+    found += [find_estimate(run.evaluation, metric) for metric in whole]
+    found += [find_estimate(run.evaluation, metric, "macro") for metric in MEANS]
+    verdict = say_verdict(run)
+    return [
+        *(Cell(show(entry["value"]), show_interval(entry).replace(" to ", "–"), entry["value"]) for entry in found),
+        Cell(say_extent(run).removeprefix("over "), "", run.evaluation["images"]),
+        Cell(verdict.word, "", {"good": 2, "open": 1, "bad": 0}[verdict.tone]),
+    ]
+
+
+def _make_row(run: Gathered, name: str) -> Row:
+    estimate = find_estimate(run.evaluation, "auroc", name)
+    return Row(run.document.name, estimate["value"], estimate["low"], estimate["high"])

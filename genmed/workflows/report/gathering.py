@@ -1,0 +1,58 @@
+"""What a report is made of: the documents of a finished run, and its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from genmed.ground.errors import RequestError
+from genmed.ground.sealed import read_sealed
+from genmed.records.config import Config
+from genmed.records.run_folder import RunDocument, RunFolder
+from genmed.workflows.evaluation.kept import own_results
+from genmed.workflows.evaluation.scored import Scored, read_scored
+from genmed.workflows.identity import read_config
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A finished run, as it is recorded."""
+
+    document: RunDocument
+    config: Config
+    data: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+    epochs: list[dict[str, float | None]]
+    """The rows of metrics.csv."""
+    verification: Mapping[str, Any] | None
+    """The last one."""
+    test: Scored
+    """The run's own test, image by image."""
+
+
+def gather(folder: RunFolder) -> Gathered:
+    """Raises RequestError where the run is not complete; RecordError where its record is damaged."""
+    document = folder.read()
+    check_complete(document)
+    verifications = folder.read_verifications()
+    return Gathered(
+        document=document,
+        config=read_config(folder, document),
+        data=read_sealed(folder.data_path),
+        environment=read_sealed(folder.environment_path),
+        evaluation=own_results(folder),
+        epochs=folder.read_metrics(),
+        verification=verifications[-1] if verifications else None,
+        test=read_scored(folder, "test"),
+    )
+
+
+def check_complete(document: RunDocument) -> None:
+    """Raises RequestError where the run is not complete."""
+    if document.true_status != "completed":
+        raise RequestError(
+            f"{document.name} is {document.true_status}: a report is made of a finished run",
+            f"`genmed resume {document.name}` goes on with it",
+        )

@@ -1,0 +1,135 @@
+"""One run's report: its page, and on demand its plots as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from genmed.ground.errors import GenmedError
+from genmed.ground.files import storage_errors, write_bytes, write_text
+from genmed.parts.report.charts import draw_confusion, draw_curves, draw_forests, draw_training, list_classes
+from genmed.parts.report.errors import WrongCall, choose_errors
+from genmed.parts.report.figures import Figure
+from genmed.parts.report.numbers import show
+from genmed.parts.report.page import Card, RunPage, render_run
+from genmed.parts.report.pictures import embed
+from genmed.parts.report.table import list_means, list_rows
+from genmed.records.run_folder import RunFolder
+from genmed.workflows.assemble import Session
+from genmed.workflows.report import words
+from genmed.workflows.report.gathering import Gathered, gather
+from genmed.workflows.report.pictures import NoPictures, Pictures, PicturesAtHand
+from genmed.workflows.reporting import Reporter
+
+EXCLUSIVE = ("multi-class", "ordinal")
+
+
+def write_report(folder: RunFolder, pictures: Pictures) -> Path:
+    """Writes report.html anew and returns its path. Raises RequestError, RecordError, StorageError."""
+    run = gather(folder)
+    write_text(folder.report_path, render_run(make_page(run, pictures)))
+    return folder.report_path
+
+
+def write_report_at_hand(session: Session, folder: RunFolder, reporter: Reporter) -> None:
+    """The report of the run that this process has just completed; a failure is told, and fails nothing."""
+    try:
+        write_report(folder, PicturesAtHand(session))
+    except (Exception, KeyboardInterrupt) as error:  # a signal, too: the run is complete, and has nothing to save
+        what = error.say() if isinstance(error, GenmedError) else f"{type(error).__name__} {error}".strip()
+        reporter.message(f"No report: {what}; `genmed report {folder.name}` makes it anew")
+
+
+def write_plots(folder: RunFolder) -> list[Path]:
+    """Writes each figure as PNG and SVG in plots/, and returns the paths. Raises RequestError, RecordError."""
+    from genmed.parts.report.paper import draw_files
+
+    training, figures = draw_figures(gather(folder))
+    with storage_errors(folder.plots_path):
+        folder.plots_path.mkdir(exist_ok=True)
+    written = []
+    for figure in [*([training] if training else []), *figures]:
+        for name, content in draw_files(figure).items():
+            written.append(folder.plots_path / name)
+            write_bytes(written[-1], content)
+    return written
+
+
+def draw_figures(run: Gathered) -> tuple[Figure | None, list[Figure]]:
+    """That of the training, if there is a row of metrics, and those of the test."""
+    judged = run.test.pool()
+    classes = list_classes(judged.scores, judged.truth, judged.classes, run.evaluation["thresholds"])
+    selected = run.document.best_epoch if run.config.training.select == "best" else 0
+    training = draw_training(run.epochs, selected) if run.epochs else None
+    figures = draw_curves(classes, run.evaluation) if classes else []
+    if judged.kind in EXCLUSIVE:
+        figures.append(draw_confusion(judged.scores, judged.truth, judged.classes))
+    return training, [*figures, draw_forests(run.evaluation)]
+
+
+def make_page(run: Gathered, pictures: Pictures) -> RunPage:
+    """The report in words and figures."""
+    training, figures = draw_figures(run)
+    test, evaluation = run.test, run.evaluation
+    wrong = choose_errors(test.scores, test.truth, test.classes, test.kind, evaluation["thresholds"])
+    cards, remark = make_cards(run, wrong, pictures)
+    return RunPage(
+        title=run.document.name,
+        kicker=words.say_kicker(run),
+        level=f"{evaluation['level']:.0%}",
+        headlines=words.say_headlines(run),
+        verdict=words.say_verdict(run),
+        facts=words.say_facts(run),
+        notes=words.say_notes(run),
+        training=training,
+        table_caption=words.say_table(run),
+        rows=list_rows(evaluation),
+        means=list_means(evaluation),
+        figures=figures,
+        errors=cards,
+        errors_caption=ERRORS if wrong else "No image was called wrongly.",
+        errors_remark=remark if wrong else "",
+        commands=words.list_commands(run),
+        again_caption="Below the folder that holds runs/, with the data where they lay, or with --data-root.",
+        environment=words.say_environment(run),
+        versions=words.say_versions(run),
+        settings=words.say_settings(run),
+        digests=words.say_digests(run),
+        footer=f"Made by genmed {run.environment['packages']['genmed']} from the record of {run.document.name}."
+        " Research use; not a medical device.",
+    )
+
+
+ERRORS = (
+    "Test images that were ranked furthest on the wrong side of the threshold, class by class."
+    " Beside each, what raised the score: Grad-CAM of the last map of convolutions (Selvaraju et al. 2017), scaled"
+    " within the image; without colour where nothing raised it."
+)
+
+
+def make_cards(run: Gathered, wrong: list[WrongCall], pictures: Pictures) -> tuple[list[Card], str]:
+    """And why there are no pictures, or no saliency; '' where there are."""
+    ids = [run.test.ids[entry.row] for entry in wrong]
+    found = pictures.take(ids, [entry.column for entry in wrong]) if wrong else NoPictures("")
+    cards = []
+    for number, entry in enumerate(wrong):
+        image, heat = (None, None) if isinstance(found, NoPictures) else embed(found.pictures[number])
+        labels = [run.test.classes[at] for at in np.flatnonzero(run.test.truth[entry.row] == 1)]
+        cards.append(
+            Card(
+                name=entry.name,
+                score=show(entry.score),
+                kind=say_error(entry),
+                file=ids[number],
+                labels=", ".join(labels) or "none of the classes",
+                image=image,
+                heat=heat,
+            )
+        )
+    return cards, found.why
+
+
+def say_error(entry: WrongCall) -> str:
+    """`false negative, threshold 0.186`."""
+    return entry.kind if entry.threshold is None else f"{entry.kind}, threshold {show(entry.threshold)}"

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
+from genmed.parts.report.figures import Axis, Forest, Row
+from genmed.parts.report.page import TEMPLATES
+from genmed.parts.report.svg import draw_forest
 from tests.harness import Genmed
 from tests.reporting.conftest import HOSTILE
 
@@ -73,9 +76,21 @@ def test_images_and_plots_are_all_there(opened: Opened) -> None:
     assert min(plots) > 120
 
 
-def test_forest_plots_stay_within_the_page(opened: Opened) -> None:
-    ends = "[...document.querySelectorAll('#forest text')].map(text => text.getBoundingClientRect().right)"
-    assert max(opened.page.evaluate(ends)) < opened.page.evaluate("innerWidth")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_letters_of_a_forest_plot_stay_within_it(browser: Browser, width: int) -> None:
+    rows = [Row("n" * 60, 0.512, 0.256, 0.789, strong=True), Row("Pleural_Thickening", 1.0, 1.0, 1.0)]
+    plot = draw_forest(Forest("by class", Axis("AUROC", 0, 1, (0, 0.5, 1)), rows))
+    style = (TEMPLATES / "style.css").read_text()
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.set_content(f'<style>{style}</style><main><div class="forests"><div>{plot}</div></div></main>')
+    box = page.locator("svg").bounding_box()
+    assert box
+    for text in page.locator("svg text").all():
+        found = text.bounding_box()
+        assert found
+        assert box["x"] - 1 <= found["x"]
+        assert found["x"] + found["width"] <= box["x"] + box["width"] + 1
+    page.close()
 
 
 def test_letters_of_plots_are_text_and_large_enough_to_read(opened: Opened) -> None:

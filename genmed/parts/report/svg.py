@@ -18,7 +18,7 @@ WIDTH, WIDE, HEIGHT = 190, 300, 150
 """Of a panel by class, of one of the training; height of both."""
 LEFT, RIGHT, TOP, BOTTOM = 36, 6, 6, 28
 LETTER = 6
-FOREST_WIDTH, FOREST_ROW, LABELS, NUMBERS = 430, 21, 136, 128
+FOREST_WIDTH, FOREST_ROW, LABELS, NUMBERS = 440, 21, 140, 142
 MARGIN = 8
 
 

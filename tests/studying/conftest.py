@@ -68,7 +68,7 @@ def await_trainings(genmed: Genmed, count: int, step: int) -> list[RunDocument]:
         found[:] = [entry for entry in running if entry.checkpoint_step >= step]
         return len(found) >= count
 
-    wait_for(are_there)
+    wait_for(are_there, 150)
     return found
 
 
@@ -99,7 +99,7 @@ def storm(
     orphan = under_way.process["pid"]
     killed.send(signal.SIGKILL)
     killed.wait()
-    wait_for(lambda: is_gone(orphan), 20)
+    wait_for(lambda: is_gone(orphan), 45)
     after_kill = genmed("study", "show", "--json").json
 
     again = genmed.start(*command, cwd=genmed.root, GENMED_TEST_SLEEP="0.5")

@@ -14,6 +14,7 @@ from tests.harness import Genmed, edit_document
 from tests.resuming.runs import Arguments, snapshot
 from tests.studying.conftest import Storm, find_run, list_documents
 
+pytestmark = pytest.mark.timeout(600)  # seven fresh interpreters, before the first test
 CELLS = ["slow.py:build", "slow.py:wide"]
 
 

@@ -171,7 +171,7 @@ def _complete(
 def _evaluate(folder: RunFolder, reporter: Reporter) -> None:
     """Results with intervals; the run is complete without them, and `genmed evaluate` makes them anew."""
     try:
-        evaluate_own(folder)
+        evaluate_own(folder, reporter)
     except GenmedError as error:
         reporter.message(f"No results: {error.say()}")
 

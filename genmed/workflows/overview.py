@@ -9,7 +9,7 @@ from typing import Any
 
 from genmed.engine.checkpoint import check_checkpoint, describe_checkpoint, list_checkpoints
 from genmed.ground.determinism import apply_settings
-from genmed.ground.errors import GenmedError, RecordError, RunNotFoundError
+from genmed.ground.errors import GenmedError, RecordError
 from genmed.ground.fingerprints import digest_file
 from genmed.ground.sealed import read_sealed
 from genmed.parts.data.records import SPLITS
@@ -20,25 +20,13 @@ from genmed.records.run_folder import RUNS, RunDocument, RunFolder
 from genmed.workflows.assemble import choose_device, list_user_files
 from genmed.workflows.claim import find_last_sign, lives
 from genmed.workflows.identity import read_config
-from genmed.workflows.index import open_true
+from genmed.workflows.known import find_run as find_run
+from genmed.workflows.known import open_true
 
 SOFTWARE = ("python.", "packages.", "libraries.")
 HARDWARE = ("cpu.", "gpus", "cuda.")
 Check = tuple[bool, str, str]
 """(ticked, item, reason)"""
-
-
-def find_run(reference: str, root: Path) -> RunFolder:
-    """The folder of the run that goes by this name, id, prefix, `latest` or `latest~N`. Raises RunNotFoundError."""
-    registry = open_true(root)
-    if registry is None:
-        raise RunNotFoundError(f"no run {reference!r}: there are no runs below {root}", "name their root with --root")
-    folder = RunFolder(root / registry.find(reference).path)
-    if not folder.path.is_dir():
-        raise RunNotFoundError(
-            f"the folder of {folder.name} is gone: {folder.path}", "`genmed list --rebuild` makes the list true"
-        )
-    return folder
 
 
 def list_runs(root: Path, limit: int | None = None) -> list[dict[str, Any]]:

@@ -8,14 +8,16 @@ from sqlalchemy import Connection, Select
 
 from genmed.ground.errors import RunNotFoundError
 from genmed.records.registry.finding import RunName
-from genmed.records.registry.seals import CHECKPOINT, NAME, RUN_PARTS, SUMMARY, VERIFICATION, read_metrics
+from genmed.records.registry.seals import CHECKPOINT, EVALUATION, NAME, RUN_PARTS, SUMMARY, VERIFICATION, read_metrics
 from genmed.records.registry.tables import (
     CHECKPOINTS,
+    EVALUATIONS,
     FINAL,
     METRICS,
     RUNS,
     VERIFICATIONS,
     CheckpointRow,
+    EvaluationRow,
     RunRow,
     RunSummary,
     Status,
@@ -108,3 +110,10 @@ def select_verifications(connection: Connection, run_id: str) -> list[Verificati
         return of_run.order_by(VERIFICATIONS.c.created, VERIFICATIONS.c.number)
 
     return [VerificationRow.model_construct(**row) for row in VERIFICATION.read(connection, narrow)]
+
+
+def select_evaluations(connection: Connection, run_id: str) -> list[EvaluationRow]:
+    def narrow(query: Select[Any]) -> Select[Any]:
+        return query.where(EVALUATIONS.c.run_id == run_id).order_by(EVALUATIONS.c.created, EVALUATIONS.c.name)
+
+    return [EvaluationRow.model_construct(**row) for row in EVALUATION.read(connection, narrow)]

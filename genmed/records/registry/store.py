@@ -14,6 +14,7 @@ from genmed.records.registry.finding import RunName, choose
 from genmed.records.registry.queries import (
     run_not_found,
     select_checkpoints,
+    select_evaluations,
     select_final_metrics,
     select_metrics,
     select_names,
@@ -35,11 +36,13 @@ from genmed.records.registry.rows import (
 from genmed.records.registry.seals import NAME, RUN_PARTS
 from genmed.records.registry.tables import (
     CHECKPOINTS,
+    EVALUATIONS,
     FINAL,
     METRICS,
     RUNS,
     VERIFICATIONS,
     CheckpointRow,
+    EvaluationRow,
     RunRow,
     RunSummary,
     Status,
@@ -136,6 +139,17 @@ class Registry:
 
         self.write(work)
 
+    def record_evaluation(self, evaluation: EvaluationRow) -> None:
+        """Takes the place of an older one of that name."""
+        run_id, name = evaluation.run_id, evaluation.name
+
+        def work(connection: Connection) -> None:
+            select_run(connection, run_id)
+            connection.execute(delete(EVALUATIONS).where(EVALUATIONS.c.run_id == run_id, EVALUATIONS.c.name == name))
+            insert_rows(connection, EVALUATIONS, [evaluation])
+
+        self.write(work)
+
     def remove_run(self, run_id: str) -> None:
         """Drops the run's row and all that belongs to it; its folder is the caller's."""
 
@@ -210,6 +224,10 @@ class Registry:
     def verifications(self, run_id: str) -> list[VerificationRow]:
         """Oldest first."""
         return self.read(lambda connection: select_verifications(connection, run_id))
+
+    def evaluations(self, run_id: str) -> list[EvaluationRow]:
+        """Oldest first."""
+        return self.read(lambda connection: select_evaluations(connection, run_id))
 
 
 def _update(connection: Connection, run_id: str, fields: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from genmed.cli import compare, data, env, evaluate, export, resume, runs, show, train, verify
+from genmed.cli import compare, data, env, evaluate, export, marks, resume, runs, show, train, verify
 from genmed.cli.output import print_json, print_line
 from genmed.ground.errors import GenmedError
 
@@ -26,6 +26,8 @@ app.command("compare")(compare.command)
 app.command("evaluate")(evaluate.command)
 app.command("export")(export.command)
 app.command("list")(runs.command)
+app.command("tag")(marks.tag)
+app.command("note")(marks.note)
 app.command("show")(show.command)
 app.command("env")(env.command)
 app.add_typer(data.app, name="data")

@@ -117,3 +117,13 @@ def select_evaluations(connection: Connection, run_id: str) -> list[EvaluationRo
         return query.where(EVALUATIONS.c.run_id == run_id).order_by(EVALUATIONS.c.created, EVALUATIONS.c.name)
 
     return [EvaluationRow.model_construct(**row) for row in EVALUATION.read(connection, narrow)]
+
+
+def select_evaluations_of(connection: Connection, run_ids: Collection[str], name: str) -> dict[str, EvaluationRow]:
+    ids = list(run_ids)
+    found: dict[str, EvaluationRow] = {}
+    for start in range(0, len(ids), MAX_VALUES):
+        some = EVALUATIONS.c.run_id.in_(ids[start : start + MAX_VALUES])
+        read = EVALUATION.read(connection, lambda query, some=some: query.where(EVALUATIONS.c.name == name, some))  # type: ignore[misc]
+        found.update((row["run_id"], EvaluationRow.model_construct(**row)) for row in read)
+    return found

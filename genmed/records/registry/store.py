@@ -15,6 +15,7 @@ from genmed.records.registry.queries import (
     run_not_found,
     select_checkpoints,
     select_evaluations,
+    select_evaluations_of,
     select_final_metrics,
     select_metrics,
     select_names,
@@ -179,9 +180,12 @@ class Registry:
 
         self.write(work)
 
-    def count(self) -> int:
-        """The number of runs, hidden ones too."""
-        return self.read(lambda connection: connection.execute(select(func.count()).select_from(RUNS)).scalar_one())
+    def count(self, include_hidden: bool = True) -> int:
+        """The number of runs."""
+        query = select(func.count()).select_from(RUNS)
+        if not include_hidden:
+            query = query.where(RUNS.c.hidden.is_(False))
+        return self.read(lambda connection: connection.execute(query).scalar_one())
 
     def runs(
         self,
@@ -228,6 +232,10 @@ class Registry:
     def evaluations(self, run_id: str) -> list[EvaluationRow]:
         """Oldest first."""
         return self.read(lambda connection: select_evaluations(connection, run_id))
+
+    def evaluations_of(self, run_ids: Collection[str], name: str) -> dict[str, EvaluationRow]:
+        """The evaluation of that name of many runs at once, by id; those that have none are left out."""
+        return self.read(lambda connection: select_evaluations_of(connection, run_ids, name))
 
 
 def _update(connection: Connection, run_id: str, fields: Mapping[str, Any]) -> None:

@@ -115,7 +115,7 @@ def test_ten_thousand_runs_are_listed_quickly(genmed: Genmed) -> None:
 
 
 def measure_seconds(work: Callable[[], object]) -> float:
-    """Of the processor, in child processes, for others run beside; these still cost some: the best of several counts."""
+    """Of the processor, in child processes. Others run beside, which costs some: the best of several counts."""
     before = os.times()
     work()
     after = os.times()

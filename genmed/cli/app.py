@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from genmed.cli import compare, data, env, evaluate, export, marks, resume, runs, show, train, verify
+from genmed.cli import compare, data, env, evaluate, export, marks, remove, resume, runs, show, train, verify
 from genmed.cli.output import print_json, print_line
 from genmed.ground.errors import GenmedError
 
@@ -28,6 +28,7 @@ app.command("export")(export.command)
 app.command("list")(runs.command)
 app.command("tag")(marks.tag)
 app.command("note")(marks.note)
+app.command("rm")(remove.command)
 app.command("show")(show.command)
 app.command("env")(env.command)
 app.add_typer(data.app, name="data")

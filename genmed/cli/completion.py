@@ -9,10 +9,11 @@ from genmed.records.glance import glance_at, glance_at_names, glance_at_tags
 
 
 def complete_run(context: typer.Context, incomplete: str) -> list[str]:
-    """`latest` and the names of runs; the hidden ones where these are restored or purged."""
+    """`latest` and the names of runs; the hidden ones where these are restored."""
     asked = context.params
-    names = glance_at_names(root_folder(asked.get("root")), hidden=bool(asked.get("restore")))
-    offered = [] if asked.get("restore") else ["latest"]
+    restored = bool(asked.get("restore"))
+    names = glance_at_names(root_folder(asked.get("root")), hidden=restored)
+    offered = [] if restored else ["latest"]
     return _begin_so([*offered, *(name for name, _ in names)], incomplete) or _begin_so(
         (run_id for _, run_id in names), incomplete
     )

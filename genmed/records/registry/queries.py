@@ -48,6 +48,14 @@ def select_run(connection: Connection, run_id: str) -> RunRow:
     return RunRow.model_construct(**row)
 
 
+def select_whole_runs(connection: Connection) -> list[RunRow]:
+    rows: dict[str, dict[str, Any]] = {}
+    for part in RUN_PARTS:
+        for values in part.read(connection):
+            rows.setdefault(values["id"], {}).update(values)
+    return [RunRow.model_construct(**row) for row in rows.values()]
+
+
 def select_names(connection: Connection) -> list[RunName]:
     rows = NAME.read(connection, _newest_first)
     return [RunName(row["id"], row["name"], row["hidden"]) for row in rows]

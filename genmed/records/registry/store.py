@@ -22,6 +22,7 @@ from genmed.records.registry.queries import (
     select_run,
     select_runs,
     select_verifications,
+    select_whole_runs,
 )
 from genmed.records.registry.refusals import attempt
 from genmed.records.registry.rows import (
@@ -205,6 +206,10 @@ class Registry:
     def run(self, run_id: str) -> RunRow:
         """The run with that whole id."""
         return self.read(lambda connection: select_run(connection, run_id))
+
+    def whole_runs(self) -> list[RunRow]:
+        """All runs with all that they were made from, hidden ones too."""
+        return self.read(select_whole_runs)
 
     def find(self, reference: str) -> RunRow:
         """The run that a person means: name, id, unique prefix of either, `latest`, `latest~1`.

@@ -11,7 +11,7 @@ import pytest
 
 from genmed.records.registry import FINAL, RunRecord
 from tests.harness import Genmed, edit_document
-from tests.registries.making import make_registry, make_run
+from tests.registries.making import START, make_registry, make_run
 
 
 def read(text: str) -> list[dict[str, str]]:

@@ -40,9 +40,10 @@ FLAGS = {
     "tag": "run.tags",
     "note": "run.note",
     "trace_modules": "run.trace_modules",
+    "tensorboard": "run.tensorboard",
 }
 """Flag -> key of the config; all other keys go by --set."""
-LEFT_OUT = ("tag", "trace_modules")
+LEFT_OUT = ("tag", "trace_modules", "tensorboard")
 """Empty or false is as good as not given."""
 
 Text = str | None
@@ -109,6 +110,12 @@ def command(
         bool,
         typer.Option(
             "--trace-modules", help="Record each module's digests, too; see verify.", rich_help_panel="Record"
+        ),
+    ] = False,
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard", help="Write event files for TensorBoard, too; see docs.", rich_help_panel="Record"
         ),
     ] = False,
     settings: Annotated[

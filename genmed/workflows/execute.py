@@ -27,6 +27,7 @@ from genmed.workflows.evaluation.kept import evaluate_own
 from genmed.workflows.index import Index, life_of
 from genmed.workflows.recording import Recorder, StopSignal
 from genmed.workflows.reporting import Reporter
+from genmed.workflows.tensorboard import EventFile
 
 MEASURED = ("val", "test")
 
@@ -41,11 +42,12 @@ def execute(
     *,
     data_root: Path | None = None,
     replace_steps: bool = False,
+    tensorboard: bool = False,
 ) -> RunDocument:
     """Trains to the end, evaluates, and completes the record. The learner is in the state that `progress` says.
 
-    data_root: what the command to go on has to say of the data. replace_steps: see `TraceFile`. Raises Interrupted
-    after the state is safe, RunError; the run's status is right in every case.
+    data_root: what the command to go on has to say of the data. replace_steps: see `TraceFile`. tensorboard:
+    write event files though the config does not ask for them. Raises Interrupted after the state is safe, RunError; the run's status is right in every case.
     """
     with _recorded_end(folder, index, resume_command(folder, data_root)):
         document = folder.update(status="running", started=now(), ended=None, process=this_process(), error=None)
@@ -53,6 +55,8 @@ def execute(
         trace = _open_trace(folder, document, session, replace_steps)
         traces_modules = session.task.config.run.trace_modules
         modules = ModuleTrace(folder.modules_path, progress.step) if traces_modules else None
+        wanted = tensorboard or session.task.config.run.tensorboard
+        events = EventFile(folder.path, progress.step + 1) if wanted else None
         stop = StopSignal()
         training = Training(
             task=session.task,
@@ -61,7 +65,7 @@ def execute(
             loader=make_loader(session.task),
             trace=trace,
             store=store,
-            observer=Recorder(folder, document, index, reporter, stop),
+            observer=Recorder(folder, document, index, reporter, stop, events),
             modules=modules,
         )
         reporter.begin_steps(progress.step, session.task.total_steps, session.task.config.training.batch_size)
@@ -76,6 +80,8 @@ def execute(
                 trace.close()
                 if modules:
                     modules.close()
+                if events:
+                    events.close()
             if trace.parted_at is not None:
                 folder.log(f"From step {trace.parted_at} on the steps took the place of others, recorded before")
             results = evaluate_selected(training)

@@ -356,6 +356,8 @@ class Run(Section):
     """Whether each step's fingerprints are written; a run without cannot be verified."""
     trace_modules: Free[bool] = False
     """Whether each module's digests are written too, so that verify can name the module that differs elsewhere."""
+    tensorboard: Free[bool] = False
+    """Whether scalars are written for TensorBoard too; needs the extra `tensorboard`."""
 
 
 class Config(Section):

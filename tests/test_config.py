@@ -35,6 +35,7 @@ FREE = {
     "run.note",
     "run.trace",
     "run.trace_modules",
+    "run.tensorboard",
 }
 """All that may differ between two runs of equal bits."""
 

@@ -46,8 +46,9 @@ def execute(
 ) -> RunDocument:
     """Trains to the end, evaluates, and completes the record. The learner is in the state that `progress` says.
 
-    data_root: what the command to go on has to say of the data. replace_steps: see `TraceFile`. tensorboard:
-    write event files though the config does not ask for them. Raises Interrupted after the state is safe, RunError; the run's status is right in every case.
+    data_root: what the command to go on has to say of the data. replace_steps: see `TraceFile`. tensorboard: write
+    event files though the config does not ask for them. Raises Interrupted after the state is safe, RunError; the run's
+    status is right in every case.
     """
     with _recorded_end(folder, index, resume_command(folder, data_root)):
         document = folder.update(status="running", started=now(), ended=None, process=this_process(), error=None)

@@ -36,9 +36,9 @@ def resume(
     """Continues the run from its newest whole checkpoint; steps recomputed on the way must equal the trace.
 
     data_root: where the data lie now, if not where they lay. accept: what may differ from the record, of
-    `acceptance.ACCEPTABLE`; the run is marked for it. tensorboard: write event files from here on. A completed run is left as it is. Raises RequestError where
-    another process works on the run, its record is broken, or config, data, code or environment differ in what can
-    change bits; Interrupted, RunError.
+    `acceptance.ACCEPTABLE`; the run is marked for it. tensorboard: write event files from here on. A completed run is
+    left as it is. Raises RequestError where another process works on the run, its record is broken, or config, data,
+    code or environment differ in what can change bits; Interrupted, RunError.
     """
     if is_complete(folder.read(), reporter):
         return folder

@@ -28,7 +28,7 @@ from tests.harness import TINY_MODEL, Genmed, Result, _run_command, edit_documen
 Arguments = Callable[..., list[object]]
 RUN = (
     "schema id name status path seed dataset model device epochs_done steps_done metrics fingerprint trace_digest"
-    " checkpoints parent accepted"
+    " checkpoints parent accepted tags note hidden"
 ).split()
 VERIFY = "schema verdict run steps_compared steps_total first_divergence cause metrics".split()
 LIST = "id name status path seed dataset model device epochs_done steps_done fingerprint trace_digest".split()
@@ -246,7 +246,7 @@ def test_output_off_a_terminal_is_tabs_without_colour_or_wrapping(three: Genmed,
     assert all("\t" in line for line in result.out.splitlines())
     if command == "list":
         rows = [line.split("\t") for line in result.out.splitlines()]
-        assert rows[0] == ["name", "status", "epochs", "test AUROC", "device", "created", "tags"]
+        assert rows[0] == ["name", "status", "epochs", "test AUROC", "95% interval", "device", "created", "tags"]
         assert [row[1:3] for row in rows[1:]] == [["completed", "1/1"]] * 3
         assert rows[1][-1] == "a b beta"
 

@@ -36,6 +36,7 @@ FREE = {
     "run.report",
     "run.trace",
     "run.trace_modules",
+    "run.tensorboard",
 }
 """All that may differ between two runs of equal bits."""
 

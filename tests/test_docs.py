@@ -80,7 +80,8 @@ def test_python_of_the_guide_runs(tmp_path: Path) -> None:
 
 def test_readme_names_only_options_that_exist(genmed: Genmed) -> None:
     text = "".join(path.read_text() for path in (ROOT / "README.md", *GUIDES))
-    commands = ("train", "resume", "verify", "compare", "report", "export", "list", "show", "env")
+    commands = ("train", "resume", "verify", "compare", "evaluate", "report", "card", "predict", "export")
+    commands += ("list", "show", "env", "tag", "note", "rm")
     of_data = ("data list", "data check", "data show", "data cache")
     of_studies = ("study", "study resume", "study show", "study list")
     known = "".join(

@@ -14,7 +14,15 @@ from pydantic import ValidationError
 from genmed.ground.errors import ConfigError, RecordError, RunNotFoundError, StorageError
 from genmed.records.registry import FINAL, Registry, RunRecord, RunSummary, seals
 from genmed.records.registry.seals import seal
-from tests.registries.making import START, dump, make_checkpoint, make_registry, make_run, make_verification
+from tests.registries.making import (
+    START,
+    dump,
+    make_checkpoint,
+    make_evaluation,
+    make_registry,
+    make_run,
+    make_verification,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +99,7 @@ def test_writing_about_a_run_that_is_gone_says_so(tmp_path: Path) -> None:
         lambda: registry.record_final_metrics("3fa9c2d1", {}),
         lambda: registry.record_checkpoints("3fa9c2d1", []),
         lambda: registry.record_verification(make_verification("3fa9c2d1", "identical")),
+        lambda: registry.record_evaluation(make_evaluation("3fa9c2d1")),
     ]
     for attempt in attempts:
         with pytest.raises(RunNotFoundError, match="the registry holds no run with id 3fa9c2d1"):
@@ -185,6 +194,18 @@ def test_verifications_are_listed_oldest_first(tmp_path: Path) -> None:
     for row in rows:
         registry.record_verification(row)
     assert registry.verifications("3fa9c2d1") == [rows[1], rows[2], rows[0]]
+
+
+def test_evaluation_takes_the_place_of_an_older_one_of_its_name_and_run(tmp_path: Path) -> None:
+    registry = make_registry(tmp_path, make_run(), make_run("00000001"))
+    newest = make_evaluation("3fa9c2d1", created=START + timedelta(days=1), images=7)
+    kept = [make_evaluation("3fa9c2d1", "other"), newest]
+    for row in (make_evaluation("3fa9c2d1"), make_evaluation("00000001"), *kept):
+        registry.record_evaluation(row)
+    assert registry.evaluations("3fa9c2d1") == kept
+    assert registry.evaluations("00000001") == [make_evaluation("00000001")]
+    registry.remove_run("3fa9c2d1")
+    assert registry.evaluations("3fa9c2d1") == []
 
 
 # ---- lists and references
@@ -317,6 +338,7 @@ def _record(run_id: str, **fields: Any) -> RunRecord:
         metrics={0: {"val": 0.5}, FINAL: {"test": float("nan")}},
         checkpoints=[make_checkpoint(run_id, 7)],
         verifications=[make_verification(run_id, "identical")],
+        evaluations=[make_evaluation(run_id)],
     )
 
 
@@ -333,6 +355,7 @@ def test_rebuild_holds_the_runs_given_and_no_others(tmp_path: Path) -> None:
         assert registry.metrics(run_id) == {FINAL: {"test": None}, 0: {"val": 0.5}}
         assert registry.checkpoints(run_id) == [make_checkpoint(run_id, 7)]
         assert [row.verdict for row in registry.verifications(run_id)] == ["identical"]
+        assert registry.evaluations(run_id) == [make_evaluation(run_id)]
     assert (registry.metrics("00000002"), registry.checkpoints("00000002")) == ({}, [])
     assert registry.rebuild([]) == 0
     assert registry.count() == 0

@@ -16,7 +16,9 @@ from genmed.cli import (
     env,
     evaluate,
     export,
+    marks,
     predict,
+    remove,
     report,
     resume,
     runs,
@@ -44,6 +46,9 @@ app.command("card")(card.command)
 app.command("predict")(predict.command)
 app.command("export")(export.command)
 app.command("list")(runs.command)
+app.command("tag")(marks.tag)
+app.command("note")(marks.note)
+app.command("rm")(remove.command)
 app.command("show")(show.command)
 app.command("env")(env.command)
 app.add_typer(data.app, name="data")

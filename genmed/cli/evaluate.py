@@ -52,6 +52,7 @@ def command(
 ) -> None:
     """Measure a finished run on its own test, or on other data: each metric with its interval over patients."""
     from genmed.cli.output import print_json
+    from genmed.cli.screen import Plain
     from genmed.workflows.evaluation.kept import evaluate_own
     from genmed.workflows.overview import find_run
 
@@ -63,7 +64,7 @@ def command(
         asked = Elsewhere(dataset, data_root, split, pairs, tuple(settings or ()), device)
         evaluation = _evaluate_elsewhere(folder, asked)
     else:
-        evaluation = evaluate_own(folder)
+        evaluation = evaluate_own(folder, Plain())
     print_json(evaluation) if json else print_evaluation(evaluation)
 
 

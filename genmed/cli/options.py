@@ -1,19 +1,12 @@
 """Options that several commands share."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-def complete_run(incomplete: str) -> list[str]:
-    from genmed.records.registry import open_registry
-
-    registry = open_registry(root_folder(None), create=False)
-    names = [run.name for run in registry.names()] if registry else []
-    return [name for name in ["latest", *names] if name.startswith(incomplete)]
-
+from genmed.cli.completion import complete_run as complete_run
+from genmed.cli.place import root_folder as root_folder
 
 RunReference = Annotated[
     str,
@@ -33,8 +26,3 @@ DataRoot = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON value on stdout, nothing else there.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-
-
-def root_folder(root: Path | None) -> Path:
-    """--root over GENMED_ROOT over the current folder."""
-    return root or Path(os.environ.get("GENMED_ROOT") or ".")

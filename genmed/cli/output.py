@@ -117,6 +117,11 @@ def show_difference(value: float | None) -> str:
     return "-" if value is None else "0" if value == 0 else f"{value:+.2e}"
 
 
+def show_note(text: str) -> str:
+    """On one line."""
+    return " / ".join(" ".join(line.split()) for line in text.splitlines()) or "-"
+
+
 def show_truth(value: bool) -> str:
     return "yes" if value else "no"
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from genmed.cli.output import paint, print_table, show_number
+from genmed.cli.output import paint, print_table, show_note, show_number
 
 WHOLE = ("accuracy", "quadratic_kappa")
 """Metrics of all classes together."""
@@ -36,6 +36,9 @@ def print_results(described: dict[str, Any]) -> None:
             ("epochs, steps", f"{described['epochs_done']}, {described['steps_done']}"),
             ("fingerprint", described["fingerprint"] or "-"),
             ("trace", described["trace_digest"] or "-"),
+            *([("tags", ", ".join(described["tags"]))] if described["tags"] else []),
+            *([("note", show_note(described["note"]))] if described["note"] else []),
+            *([("hidden", "by `genmed rm`; --restore brings it back")] if described["hidden"] else []),
             *([("continues", described["parent"])] if described["parent"] else []),
             *(("accepted", describe_accepted(entry)) for entry in described["accepted"]),
         ]

@@ -37,6 +37,9 @@ def command(
     epochs: Epochs = None,
     accept: Accept = None,
     data_root: DataRoot = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write event files for TensorBoard from here on.")
+    ] = False,
     root: Root = None,
     json: Json = False,
     debug: Debug = False,
@@ -61,10 +64,11 @@ def command(
     from genmed.workflows.extend import extend
     from genmed.workflows.resume import resume
 
+    place, parts = root_folder(root), accept or ()
     with open_screen() as screen:
         if epochs is None:
-            folder = resume(folder, root_folder(root), screen, data_root=data_root, accept=accept or ())
+            folder = resume(folder, place, screen, data_root=data_root, accept=parts, tensorboard=tensorboard)
         else:
-            folder = extend(folder, root_folder(root), screen, epochs, data_root=data_root, accept=accept or ())
+            folder = extend(folder, place, screen, epochs, data_root=data_root, accept=parts, tensorboard=tensorboard)
         described = describe_run(folder)
     print_json(described) if json else print_results(described)

@@ -1,44 +1,87 @@
 """genmed list"""
 
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 
+from genmed.cli.choice import Dataset, Hidden, Model, Status, Tags, choose
 from genmed.cli.options import Debug, Json, Root, root_folder
+from genmed.ground.errors import RequestError
 
 NEWEST = 20
 
 
+class Sort(StrEnum):
+    """What the list is sorted by; created and auroc have the highest first."""
+
+    CREATED = "created"
+    NAME = "name"
+    AUROC = "auroc"
+    STATUS = "status"
+    DATASET = "dataset"
+    MODEL = "model"
+    SEED = "seed"
+
+
 def command(
+    tag: Tags = None,
+    status: Status = None,
+    dataset: Dataset = None,
+    model: Model = None,
+    hidden: Hidden = False,
+    sort: Annotated[
+        Sort, typer.Option(help="What comes first: the newest, the highest AUROC, the first letter.")
+    ] = Sort.CREATED,
+    reverse: Annotated[bool, typer.Option("--reverse", help="The other way round.")] = False,
+    count: Annotated[
+        int | None, typer.Option("-n", metavar="N", min=1, help=f"So many; {NEWEST} unless given.", show_default=False)
+    ] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make the registry anew from runs/ first.")] = False,
-    show_all: Annotated[bool, typer.Option("--all", help=f"All runs, not the newest {NEWEST}.")] = False,
     root: Root = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """List the runs, newest first."""
-    from genmed.cli.output import print_json, print_line, print_table, show_number
-    from genmed.cli.screen import Plain
-    from genmed.workflows.index import rebuild as rebuild_registry
-    from genmed.workflows.overview import list_runs
+    from genmed.cli.output import print_json, print_line
+    from genmed.workflows.listing import ANY, list_runs
 
-    place = root_folder(root)
+    if show_all and count is not None:
+        raise RequestError(f"--all and -n {count} contradict each other", "give one of them")
+    place, choice = root_folder(root), choose(tag, status, dataset, model, hidden)
     if rebuild:
+        from genmed.cli.screen import Plain
+        from genmed.workflows.index import rebuild as rebuild_registry
+
         print_line(f"registry rebuilt: {rebuild_registry(place, Plain())} runs")
-    runs = list_runs(place, None if show_all else NEWEST)
+    listing = list_runs(place, None if show_all else count or NEWEST, choice, sort.value, reverse)
     if json:
-        print_json(runs)
-        return
-    if not runs:
+        print_json(listing.runs)
+    elif listing.runs:
+        _print_runs(listing.runs)
+    elif choice == ANY:
         print_line("no runs here yet; `genmed train --seed 42` makes the first")
-        return
-    columns = ["name", "status", "epochs", "test AUROC", "device", "created", "tags"]
+    else:
+        print_line("no run fits")
+    if listing.more:
+        print_line(f"{listing.more:,} more: --all shows them, -n N the first N")
+
+
+INTERVAL = "95% interval"
+
+
+def _print_runs(runs: list[dict[str, Any]]) -> None:
+    from genmed.cli.output import print_table, show_number
+
+    columns = ["name", "status", "epochs", "test AUROC", INTERVAL, "device", "created", "tags"]
     rows = [
         [
             run["name"],
             run["status"],
             f"{run['epochs_done']}/{run['epochs_total']}",
             show_number(run["test_auroc_macro"]),
+            _show_interval(run["test_auroc_macro_low"], run["test_auroc_macro_high"]),
             run["device"],
             _show_time(run["created"]),
             " ".join(run["tags"]),
@@ -48,10 +91,14 @@ def command(
     print_table(
         columns,
         rows,
-        numbers=["epochs", "test AUROC"],
+        numbers=["epochs", "test AUROC", INTERVAL],
         whole=["name", "status", "device", "created"],
-        expendable=["device", "created", "tags", "epochs"],
+        expendable=["device", "created", INTERVAL, "tags", "epochs"],
     )
+
+
+def _show_interval(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
 def _show_time(text: str) -> str:

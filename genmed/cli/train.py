@@ -1,10 +1,12 @@
 """genmed train"""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from genmed.cli.completion import complete_dataset, complete_model, complete_tag
 from genmed.cli.options import Debug, Json, Root, root_folder
 
 FLAGS = {
@@ -38,17 +40,26 @@ FLAGS = {
     "tag": "run.tags",
     "note": "run.note",
     "trace_modules": "run.trace_modules",
+    "tensorboard": "run.tensorboard",
 }
 """Flag -> key of the config; all other keys go by --set."""
-LEFT_OUT = ("tag", "trace_modules")
+LEFT_OUT = ("tag", "trace_modules", "tensorboard")
 """Empty or false is as good as not given."""
 
 Text = str | None
+Complete = Callable[..., list[str]]
 
 
-def _flag(name: str, help_text: str, panel: str, shown: str | None = None) -> Any:
+def _flag(name: str, help_text: str, panel: str, shown: str | None = None, complete: Complete | None = None) -> Any:
     """A flag whose text the config reads, so that a wrong one is refused in the config's words."""
-    return typer.Option(f"--{name}", help=help_text, rich_help_panel=panel, show_default=False, metavar=shown)
+    return typer.Option(
+        f"--{name}",
+        help=help_text,
+        rich_help_panel=panel,
+        show_default=False,
+        metavar=shown,
+        autocompletion=complete,
+    )
 
 
 def _number(name: str, help_text: str, panel: str) -> Any:
@@ -58,14 +69,19 @@ def _number(name: str, help_text: str, panel: str) -> Any:
 def command(
     config: Annotated[Path | None, typer.Option(help="YAML file; a run's config.yaml starts it again.")] = None,
     seed: Annotated[Text, _number("seed", "Of weights, order, augmentation and dropout.", "Data and model")] = None,
-    dataset: Annotated[Text, _flag("dataset", "One of `genmed data list`, or file.py:FACTS.", "Data and model")] = None,
+    dataset: Annotated[
+        Text,
+        _flag("dataset", "One of `genmed data list`, or file.py:FACTS.", "Data and model", complete=complete_dataset),
+    ] = None,
     data_root: Annotated[Text, _flag("data-root", "Folder of the data; data/<dataset>.", "Data and model")] = None,
     image_size: Annotated[Text, _number("image-size", "Side in pixels.", "Data and model")] = None,
     on_bad_image: Annotated[Text, _flag("on-bad-image", "stop, or skip what cannot be read.", "Data and model")] = None,
     val_ratio: Annotated[Text, _number("val-ratio", "Share of patients for validation.", "Data and model")] = None,
     test_ratio: Annotated[Text, _number("test-ratio", "Share of patients for the test.", "Data and model")] = None,
     split_seed: Annotated[Text, _number("split-seed", "Of the split, apart from --seed.", "Data and model")] = None,
-    model: Annotated[Text, _flag("model", "torchvision's name, or file.py:function.", "Data and model")] = None,
+    model: Annotated[
+        Text, _flag("model", "torchvision's name, or file.py:function.", "Data and model", complete=complete_model)
+    ] = None,
     weights: Annotated[Text, _flag("weights", "random, torchvision, or a file.", "Data and model")] = None,
     mode: Annotated[Text, _flag("mode", "full_finetune or linear_probe.", "Data and model")] = None,
     augmentation: Annotated[
@@ -86,12 +102,20 @@ def command(
     shards: Annotated[Text, _number("shards", "Fixed slices of a batch; a power of two.", "Computing")] = None,
     num_workers: Annotated[Text, _number("num-workers", "Loader processes; free to vary.", "Computing")] = None,
     name: Annotated[Text, _flag("name", "Begins the run's name.", "Record")] = None,
-    tag: Annotated[list[str] | None, _flag("tag", "A word to find the run by; repeatable.", "Record")] = None,
+    tag: Annotated[
+        list[str] | None, _flag("tag", "A word to find the run by; repeatable.", "Record", complete=complete_tag)
+    ] = None,
     note: Annotated[Text, _flag("note", "Anything worth remembering.", "Record")] = None,
     trace_modules: Annotated[
         bool,
         typer.Option(
             "--trace-modules", help="Record each module's digests, too; see verify.", rich_help_panel="Record"
+        ),
+    ] = False,
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard", help="Write event files for TensorBoard, too; see docs.", rich_help_panel="Record"
         ),
     ] = False,
     settings: Annotated[

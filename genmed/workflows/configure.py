@@ -21,6 +21,7 @@ from genmed.records.config import (
     resolve,
 )
 from genmed.records.environment import count_default_threads
+from genmed.workflows.tensorboard import check_package
 
 
 def configure(
@@ -58,6 +59,8 @@ def check(config: Config) -> None:
             f"put the data there or name their folder with --data-root; needed: {dataset.needs}",
         )
     check_model(config.model.name, config.data.image_size)
+    if config.run.tensorboard:
+        check_package()
     weights, classes = config.loss.positive_weights, config.labels.classes or dataset.classes
     as_told = config.labels.task == "auto" and dataset.task != "ordinal"
     if isinstance(weights, tuple) and classes and as_told and len(weights) != len(classes):

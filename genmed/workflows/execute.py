@@ -28,6 +28,7 @@ from genmed.workflows.index import Index, life_of
 from genmed.workflows.recording import Recorder, StopSignal
 from genmed.workflows.report.run import write_report_at_hand
 from genmed.workflows.reporting import Reporter
+from genmed.workflows.tensorboard import EventFile
 
 MEASURED = ("val", "test")
 
@@ -42,11 +43,13 @@ def execute(
     *,
     data_root: Path | None = None,
     replace_steps: bool = False,
+    tensorboard: bool = False,
 ) -> RunDocument:
     """Trains to the end, evaluates, and completes the record. The learner is in the state that `progress` says.
 
-    data_root: what the command to go on has to say of the data. replace_steps: see `TraceFile`. Raises Interrupted
-    after the state is safe, RunError; the run's status is right in every case.
+    data_root: what the command to go on has to say of the data. replace_steps: see `TraceFile`. tensorboard: write
+    event files though the config does not ask for them. Raises Interrupted after the state is safe, RunError; the run's
+    status is right in every case.
     """
     with _recorded_end(folder, index, resume_command(folder, data_root)):
         document = folder.update(status="running", started=now(), ended=None, process=this_process(), error=None)
@@ -54,6 +57,8 @@ def execute(
         trace = _open_trace(folder, document, session, replace_steps)
         traces_modules = session.task.config.run.trace_modules
         modules = ModuleTrace(folder.modules_path, progress.step) if traces_modules else None
+        wanted = tensorboard or session.task.config.run.tensorboard
+        events = EventFile(folder.path, progress.step + 1) if wanted else None
         stop = StopSignal()
         training = Training(
             task=session.task,
@@ -62,7 +67,7 @@ def execute(
             loader=make_loader(session.task),
             trace=trace,
             store=store,
-            observer=Recorder(folder, document, index, reporter, stop),
+            observer=Recorder(folder, document, index, reporter, stop, events),
             modules=modules,
         )
         reporter.begin_steps(progress.step, session.task.total_steps, session.task.config.training.batch_size)
@@ -77,6 +82,8 @@ def execute(
                 trace.close()
                 if modules:
                     modules.close()
+                if events:
+                    events.close()
             if trace.parted_at is not None:
                 folder.log(f"From step {trace.parted_at} on the steps took the place of others, recorded before")
             results = evaluate_selected(training)
@@ -172,7 +179,7 @@ def _complete(
 def _evaluate(session: Session, folder: RunFolder, reporter: Reporter) -> None:
     """Results with intervals, and the report; the run is complete without them, and commands make them anew."""
     try:
-        evaluate_own(folder)
+        evaluate_own(folder, reporter)
     except GenmedError as error:
         reporter.message(f"No results: {error.say()}")
         return

@@ -19,6 +19,7 @@ from genmed.workflows.execute import execute
 from genmed.workflows.identity import list_former, read_config
 from genmed.workflows.index import Index, open_for_writing, record_of
 from genmed.workflows.reporting import Reporter
+from genmed.workflows.tensorboard import check_package
 from genmed.workflows.train import introduce, open_store, run_prefix, write_record
 
 
@@ -43,6 +44,7 @@ def extend(
     *,
     data_root: Path | None = None,
     accept: Collection[str] = (),
+    tensorboard: bool = False,
 ) -> RunFolder:
     """Trains a new run from the last state of a finished one up to `epochs` in all; the finished one stays as it is.
 
@@ -52,6 +54,10 @@ def extend(
     check_root(root)
     parent = folder.read()
     config = extended_config(folder, parent, epochs, data_root)
+    if tensorboard:
+        config = config.replace(**{"run.tensorboard": True})
+    if config.run.tensorboard:
+        check_package()
     open_registry(root, create=False)
     session = assemble(config, reporter, trust_stamps=False)
     changes = take_accepted(parent, find_differences(folder, parent, session, accept), accept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from genmed.records.config.sources import layer_of_file, resolve
 from genmed.records.registry import (
     FINAL,
     CheckpointRow,
+    EvaluationRow,
     Registry,
     RunRecord,
     RunRow,
@@ -23,7 +24,8 @@ from genmed.records.registry import (
     set_aside,
 )
 from genmed.records.run_folder import RUNS, RunDocument, RunFolder, list_run_folders
-from genmed.workflows.claim import find_last_sign, lives
+from genmed.workflows.known import open_for_writing as open_for_writing
+from genmed.workflows.known import open_true as open_true
 from genmed.workflows.reporting import Reporter
 
 
@@ -42,31 +44,6 @@ class Index:
                 self._complained = True
 
 
-def open_for_writing(root: Path) -> Registry:
-    """Raises StorageError."""
-    registry = open_registry(root, create=True)
-    assert registry is not None
-    return registry
-
-
-def open_true(root: Path) -> Registry | None:
-    """The registry, after adding runs whose folders it does not know; None where there is neither.
-
-    A power cut may take its last rows, or all of it may be gone. A run that is being born is left to its own process.
-    """
-    registry = open_registry(root, create=False)
-    known = {run.name for run in registry.names()} if registry else set()
-    for folder in list_run_folders(root, known):
-        try:
-            document = folder.read()
-            if document.status != "running" or not lives(document.process, find_last_sign(folder, None)):
-                registry = registry or open_for_writing(root)
-                registry.replace_run(record_of(folder))
-        except (RecordError, ConfigError, StorageError):  # `genmed list --rebuild` tells of it
-            continue
-    return registry
-
-
 def rebuild(root: Path, reporter: Reporter) -> int:
     """Makes the registry anew from `runs/`; a folder that cannot be read is named and left out. Returns the count.
 
@@ -82,13 +59,25 @@ def rebuild(root: Path, reporter: Reporter) -> int:
 def _read_records(root: Path, reporter: Reporter) -> Iterator[RunRecord]:
     for folder in list_run_folders(root):
         try:
-            yield record_of(folder)
+            yield record_of(folder, reporter.message)
         except (RecordError, ConfigError) as error:
             reporter.message(f"left out {folder.name}: {error.message}")
 
 
-def record_of(folder: RunFolder) -> RunRecord:
-    """All rows of one run. Raises RecordError."""
+def note_evaluation(folder: RunFolder, evaluation: Mapping[str, Any], reporter: Reporter) -> None:
+    """Takes a document of `evaluations/` into the registry, if there is one; what cannot be written is said."""
+    try:
+        registry = open_registry(folder.path.absolute().parent.parent, create=False)
+    except StorageError as error:
+        reporter.message(error.say())
+        return
+    if registry:
+        row = evaluation_row(folder.read().id, evaluation)
+        Index(registry, reporter).attempt(lambda registry: registry.record_evaluation(row))
+
+
+def record_of(folder: RunFolder, tell: Callable[[str], object] = lambda text: None) -> RunRecord:
+    """All rows of one run. tell: of evaluations that are damaged, and left out. Raises RecordError."""
     document = folder.read()
     metrics: dict[int, dict[str, float | None]] = {}
     for row in folder.read_metrics():
@@ -99,7 +88,17 @@ def record_of(folder: RunFolder) -> RunRecord:
     verifications = [verification_row(document.id, line) for line in folder.read_verifications()]
     whole = [path for path in list_checkpoints(folder.checkpoints_path) if not check_checkpoint(path)]
     checkpoints = checkpoint_rows(document.id, [describe_checkpoint(path) for path in whole], document.best_epoch)
-    return RunRecord(row_of(folder, document), metrics, checkpoints, verifications)
+    evaluations = [evaluation_row(document.id, found) for found in _read_evaluations(folder, tell)]
+    return RunRecord(row_of(folder, document), metrics, checkpoints, verifications, evaluations)
+
+
+def _read_evaluations(folder: RunFolder, tell: Callable[[str], object]) -> Iterator[dict[str, Any]]:
+    """A run can do without them: `genmed evaluate` makes them anew."""
+    for path in sorted(folder.evaluations_path.glob("*.json")):
+        try:
+            yield read_sealed(path)
+        except RecordError as error:
+            tell(f"left out an evaluation of {folder.name}: {error.message}")
 
 
 def verification_row(run_id: str, line: dict[str, Any]) -> VerificationRow:
@@ -114,6 +113,23 @@ def verification_row(run_id: str, line: dict[str, Any]) -> VerificationRow:
     )
 
 
+def evaluation_row(run_id: str, evaluation: Mapping[str, Any]) -> EvaluationRow:
+    """The row of one document of `evaluations/`: of its metrics those over all classes."""
+    of_classes = tuple(f"_{label}" for label in evaluation["classes"])
+    metrics = {name: found for name, found in evaluation["metrics"].items() if not name.endswith(of_classes)}
+    return EvaluationRow(
+        run_id=run_id,
+        name=evaluation["name"],
+        created=datetime.fromisoformat(evaluation["created"]),
+        dataset=evaluation["dataset"],
+        split=evaluation["split"],
+        images=evaluation["images"],
+        report={**{key: evaluation[key] for key in COUNTS}, "metrics": metrics},
+    )
+
+
+COUNTS = ("task", "patients", "studies", "unit", "level", "resamples")
+"""Of an evaluation, what else its row has."""
 NOT_METRICS = ("epoch", "step", "images_per_second", "peak_memory_mib")
 
 

@@ -82,11 +82,15 @@ def _find_copy(folder: RunFolder, name: str) -> Path | None:
 
 
 def _with_marks(document: RunDocument, root: Path) -> RunDocument:
-    """What was accepted after the checkpoint stands in the registry."""
+    """What was accepted, and what a person said of the run, after the checkpoint stands in the registry."""
     try:
         registry = open_registry(root, create=False)
-        accepted = registry.run(document.id).accepted if registry else []
+        row = registry.run(document.id) if registry else None
     except GenmedError:  # the registry is damaged too
-        accepted = []
-    marks = tuple(AcceptedChange.model_validate(entry) for entry in accepted)
-    return document.model_copy(update={"accepted": marks}) if len(marks) > len(document.accepted) else document
+        row = None
+    if row is None:
+        return document
+    marks = tuple(AcceptedChange.model_validate(entry) for entry in row.accepted)
+    said = {"tags": tuple(row.tags), "note": row.note, "hidden": row.hidden}
+    more = {"accepted": marks} if len(marks) > len(document.accepted) else {}
+    return document.model_copy(update={**said, **more})

@@ -4,51 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from genmed.engine.checkpoint import check_checkpoint, describe_checkpoint, list_checkpoints
 from genmed.ground.determinism import apply_settings
-from genmed.ground.errors import GenmedError, RecordError, RunNotFoundError
+from genmed.ground.errors import GenmedError, RecordError
 from genmed.ground.fingerprints import digest_file
 from genmed.ground.sealed import read_sealed
 from genmed.parts.data.records import SPLITS
 from genmed.records.config import Config
 from genmed.records.environment import capture_environment, compare_environments, digest_code
-from genmed.records.registry import RunSummary
 from genmed.records.run_folder import RUNS, RunDocument, RunFolder
 from genmed.workflows.assemble import choose_device, list_user_files
-from genmed.workflows.claim import find_last_sign, lives
 from genmed.workflows.identity import read_config
-from genmed.workflows.index import open_true
+from genmed.workflows.known import find_run as find_run
 
 SOFTWARE = ("python.", "packages.", "libraries.")
 HARDWARE = ("cpu.", "gpus", "cuda.")
 Check = tuple[bool, str, str]
 """(ticked, item, reason)"""
-
-
-def find_run(reference: str, root: Path) -> RunFolder:
-    """The folder of the run that goes by this name, id, prefix, `latest` or `latest~N`. Raises RunNotFoundError."""
-    registry = open_true(root)
-    if registry is None:
-        raise RunNotFoundError(f"no run {reference!r}: there are no runs below {root}", "name their root with --root")
-    folder = RunFolder(root / registry.find(reference).path)
-    if not folder.path.is_dir():
-        raise RunNotFoundError(
-            f"the folder of {folder.name} is gone: {folder.path}", "`genmed list --rebuild` makes the list true"
-        )
-    return folder
-
-
-def list_runs(root: Path, limit: int | None = None) -> list[dict[str, Any]]:
-    """Newest first: each run's row with its true status and headline; empty where there is no registry."""
-    registry = open_true(root)
-    if registry is None:
-        return []
-    rows = registry.runs(limit=limit)
-    metrics = registry.final_metrics([row.id for row in rows])
-    return [_describe_row(row, root, metrics.get(row.id, {})) for row in rows]
 
 
 def describe_run(folder: RunFolder) -> dict[str, Any]:
@@ -77,6 +51,9 @@ def describe_run(folder: RunFolder) -> dict[str, Any]:
         ],
         "parent": document.parent,
         "accepted": [entry.model_dump(mode="json") for entry in document.accepted],
+        "tags": list(document.tags),
+        "note": document.note,
+        "hidden": document.hidden,
     }
 
 
@@ -155,38 +132,3 @@ def _check_split(folder: RunFolder) -> Check:
     sides = described["split"]["sides"]
     unit = "images" if sides["train"]["patients"] is None else "patients"
     return True, item, f"{unit}: " + ", ".join(f"{sides[side][unit]} {side}" for side in SPLITS)
-
-
-def _describe_row(row: RunSummary, root: Path, metrics: dict[str, float | None]) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "id": row.id,
-        "name": row.name,
-        "status": _judge_status(row, root),
-        "path": row.path,
-        "seed": row.seed,
-        "dataset": row.dataset,
-        "model": row.model,
-        "device": row.device,
-        "created": row.created.isoformat(),
-        "epochs_done": row.epochs_done,
-        "epochs_total": row.epochs_total,
-        "steps_done": row.steps_done,
-        "test_auroc_macro": metrics.get("test_auroc_macro"),
-        "fingerprint": row.fingerprint,
-        "trace_digest": row.trace_digest,
-        "tags": row.tags,
-        "note": row.note,
-    }
-
-
-def _judge_status(row: RunSummary, root: Path) -> str:
-    """A run that says `running` is judged by its process, one of another host by its heartbeat."""
-    if row.status != "running":
-        return row.status
-    try:
-        folder = RunFolder(root / row.path)
-        process = folder.read().process
-    except RecordError:
-        return "interrupted"
-    return "running" if lives(process, find_last_sign(folder, row.heartbeat)) else "interrupted"

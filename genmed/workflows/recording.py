@@ -15,6 +15,7 @@ from genmed.engine.step import StepRecord
 from genmed.records.run_folder import RunDocument, RunFolder
 from genmed.workflows.index import Index, checkpoint_rows
 from genmed.workflows.reporting import Reporter
+from genmed.workflows.tensorboard import EventFile
 
 HEARTBEAT_SECONDS = 30
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -48,9 +49,15 @@ class Recorder:
     """The engine's observer for a run with a folder."""
 
     def __init__(
-        self, folder: RunFolder, document: RunDocument, index: Index, reporter: Reporter, stop: StopSignal
+        self,
+        folder: RunFolder,
+        document: RunDocument,
+        index: Index,
+        reporter: Reporter,
+        stop: StopSignal,
+        events: EventFile | None = None,
     ) -> None:
-        self._folder, self._document = folder, document
+        self._folder, self._document, self._events = folder, document, events
         self._index, self._reporter, self._stop = index, reporter, stop
         self._beaten = time.monotonic()
         self._one_at_a_time = threading.Lock()
@@ -58,6 +65,8 @@ class Recorder:
 
     def on_step(self, record: StepRecord, images: int) -> None:
         self._reporter.step(record.step, record.epoch, record.mean_loss)
+        if self._events:
+            self._events.write(record.step, {"train/loss": record.mean_loss, "train/lr": record.lr})
 
     def on_epoch(self, report: EpochReport) -> None:
         memory = peak_memory_mib()
@@ -74,6 +83,9 @@ class Recorder:
             lambda registry: registry.record_epoch(self._document.id, report.epoch, report.metrics, **done)
         )
         self._reporter.epoch(report, self._document.epochs_total)
+        if self._events:
+            found = {name: value for name, value in report.metrics.items() if name.startswith("val_")}
+            self._events.write(report.step, {name.replace("_", "/", 1): value for name, value in found.items()})
 
     def on_checkpoint(self, kept: Sequence[Checkpoint], best_epoch: int) -> None:
         with self._one_at_a_time:

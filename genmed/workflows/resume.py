@@ -20,6 +20,7 @@ from genmed.workflows.identity import read_config
 from genmed.workflows.index import Index, open_for_writing, record_of
 from genmed.workflows.mending import mend_code_record, mend_data_record
 from genmed.workflows.reporting import Reporter
+from genmed.workflows.tensorboard import check_package
 from genmed.workflows.train import open_store
 
 
@@ -30,16 +31,19 @@ def resume(
     *,
     data_root: Path | None = None,
     accept: Collection[str] = (),
+    tensorboard: bool = False,
 ) -> RunFolder:
     """Continues the run from its newest whole checkpoint; steps recomputed on the way must equal the trace.
 
     data_root: where the data lie now, if not where they lay. accept: what may differ from the record, of
-    `acceptance.ACCEPTABLE`; the run is marked for it. A completed run is left as it is. Raises RequestError where
-    another process works on the run, its record is broken, or config, data, code or environment differ in what can
-    change bits; Interrupted, RunError.
+    `acceptance.ACCEPTABLE`; the run is marked for it. tensorboard: write event files from here on. A completed run is
+    left as it is. Raises RequestError where another process works on the run, its record is broken, or config, data,
+    code or environment differ in what can change bits; Interrupted, RunError.
     """
     if is_complete(folder.read(), reporter):
         return folder
+    if tensorboard or read_config(folder, folder.read(), data_root).run.tensorboard:
+        check_package()
     with claimed(folder, root) as document:
         if is_complete(document, reporter):  # by another process meanwhile
             return folder
@@ -68,7 +72,8 @@ def resume(
     registry.replace_run(record_of(folder))
     index = Index(registry, reporter)
     try:
-        execute(session, folder, index, reporter, store, progress, data_root=data_root, replace_steps=replace)
+        more = {"replace_steps": replace, "tensorboard": tensorboard}
+        execute(session, folder, index, reporter, store, progress, data_root=data_root, **more)
     except TraceError as error:
         raise TraceError(error.message, explain(differences)) from error
     return folder

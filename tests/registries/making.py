@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from genmed.ground.errors import StorageError
-from genmed.records.registry import CheckpointRow, Registry, RunRow, VerificationRow, open_registry
+from genmed.records.registry import CheckpointRow, EvaluationRow, Registry, RunRow, VerificationRow, open_registry
 
 START = datetime(2026, 1, 28, 19, 30, tzinfo=UTC)
 PROCESSES = multiprocessing.get_context("spawn")
@@ -35,6 +35,11 @@ def make_verification(run_id: str, verdict: str, created: datetime = START) -> V
     return VerificationRow(
         run_id=run_id, created=created, verdict=verdict, steps_compared=1, steps_total=2, report={"cause": []}
     )
+
+
+def make_evaluation(run_id: str, name: str = "test", created: datetime = START, **fields: Any) -> EvaluationRow:
+    given: dict[str, Any] = {"dataset": "nih", "split": "test", "images": 5, "report": {"metrics": {}}, **fields}
+    return EvaluationRow(run_id=run_id, name=name, created=created, **given)
 
 
 def make_registry(root: Path, *runs: RunRow) -> Registry:

@@ -15,9 +15,9 @@ from genmed.ground.errors import StorageError
 from genmed.records.registry import FINAL, Registry, RunRecord, open_registry
 from genmed.records.registry.refusals import REBUILD_HINT, DamageError
 from genmed.records.registry.seals import seal
-from tests.registries.making import START, make_checkpoint, make_registry, make_run, make_verification
+from tests.registries.making import START, make_checkpoint, make_evaluation, make_registry, make_run, make_verification
 
-TABLES = ("runs", "checkpoints", "metrics", "verifications", "alembic_version")
+TABLES = ("runs", "checkpoints", "metrics", "verifications", "evaluations", "alembic_version")
 SIDE_FILES = ("-wal", "-shm")
 RUNS = 3
 
@@ -45,6 +45,16 @@ def _record(number: int) -> RunRecord:
         metrics={epoch: {f"metric_{i}": (number + i) / 7 for i in range(8)} for epoch in (FINAL, 0)},
         checkpoints=[make_checkpoint(run_id, 0x2122232425262700 + step) for step in range(2)],
         verifications=[make_verification(run_id, f"verdict {i} of {run_id}") for i in range(2)],
+        evaluations=[
+            make_evaluation(
+                run_id,
+                text("name"),
+                dataset=text("data"),
+                split=text("side"),
+                images=0x31323300 + number,
+                report={"metrics": {"test_auroc_macro": {"value": 0.5}}, "unit": text("unit")},
+            )
+        ],
     )
 
 
@@ -55,6 +65,7 @@ def _read_all(registry: Registry) -> list[Any]:
     runs += [registry.runs(status="completed"), registry.runs(dataset="x", tag="y")]
     ids = [name.id for name in names]
     methods: list[Callable[[str], Any]] = [registry.run, registry.metrics, registry.checkpoints, registry.verifications]
+    methods.append(registry.evaluations)
     each = [method(run_id) for run_id in ids for method in methods]
     return [names, runs, registry.count(), registry.final_metrics(ids), registry.find("latest"), each]
 

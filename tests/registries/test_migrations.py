@@ -56,6 +56,7 @@ def test_oldest_schema_is_upgraded_with_every_row_kept(tmp_path: Path) -> None:
         ("checkpoints/epoch-0001", ["best", "last"])
     ]
     assert [row.verdict for row in registry.verifications(first.id)] == ["identical", "diverged"]
+    assert registry.evaluations(first.id) == []
 
 
 def test_rows_of_the_oldest_schema_are_sealed_as_new_ones_are(tmp_path: Path) -> None:

@@ -141,3 +141,12 @@ def test_only_a_database_that_nobody_can_change_is_read_without_locks(
 def test_refusal_of_several_lines_is_told_in_one() -> None:
     error = refusals.refusal("postgresql://host/x", sqlite3.OperationalError("connection refused\nis it running?\n"))
     assert error.message == "the registry postgresql://host/x cannot be used: connection refused"
+
+
+def test_letters_that_no_terminal_shows_are_written_out() -> None:
+    error = sqlite3.DatabaseError('malformed database schema (runs) - unrecognized token: "\x7f"\nand more')
+    told = refusals.refusal(Path("registry.db"), error).message
+    assert (
+        told
+        == r'the registry registry.db cannot be used: malformed database schema (runs) - unrecognized token: "\x7f"'
+    )

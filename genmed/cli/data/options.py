@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from genmed.cli.completion import complete_dataset as complete_dataset
+
 DataPath = Annotated[
     Path | None,
     typer.Argument(
@@ -13,12 +15,6 @@ DataPath = Annotated[
         show_default=False,
     ),
 ]
-
-
-def complete_dataset(incomplete: str) -> list[str]:
-    from genmed.parts.data.datasets import DATASETS
-
-    return [name for name in DATASETS if name.startswith(incomplete)]
 
 
 Dataset = Annotated[

@@ -359,6 +359,8 @@ class Run(Section):
     """Whether report.html is written when the run is complete; `genmed report` makes it at any time."""
     trace_modules: Free[bool] = False
     """Whether each module's digests are written too, so that verify can name the module that differs elsewhere."""
+    tensorboard: Free[bool] = False
+    """Whether scalars are written for TensorBoard too; needs the extra `tensorboard`."""
 
 
 class Config(Section):

@@ -7,11 +7,20 @@ from genmed.records.registry.finding import RunName
 from genmed.records.registry.opening import open_registry, registry_url, set_aside
 from genmed.records.registry.rows import RunRecord
 from genmed.records.registry.store import Registry
-from genmed.records.registry.tables import FINAL, CheckpointRow, RunRow, RunSummary, Status, VerificationRow
+from genmed.records.registry.tables import (
+    FINAL,
+    CheckpointRow,
+    EvaluationRow,
+    RunRow,
+    RunSummary,
+    Status,
+    VerificationRow,
+)
 
 __all__ = [
     "FINAL",
     "CheckpointRow",
+    "EvaluationRow",
     "Registry",
     "RunName",
     "RunRecord",

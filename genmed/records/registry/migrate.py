@@ -12,7 +12,7 @@ from genmed.records.registry.integrity import check_schema, check_structure, mar
 from genmed.records.registry.seals import Damage
 from genmed.records.registry.tables import Record
 
-HEAD = "0002"
+HEAD = "0003"
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "alembic_version"
 OTHER_HINT = "choose another place with --root or GENMED_REGISTRY"

@@ -14,8 +14,9 @@ from genmed.ground.files import storage_errors
 from genmed.records.registry.migrate import HEAD, migrate, read_version
 from genmed.records.registry.refusals import PLACE_HINT, REBUILD_HINT, DamageError, attempt
 from genmed.records.registry.seals import check_rows
-from genmed.records.registry.sqlite import create_database, dump_json, file_size, load_json, sqlite_engine
+from genmed.records.registry.sqlite import create_database, dump_json, load_json, sqlite_engine
 from genmed.records.registry.store import Registry
+from genmed.records.sqlite_file import file_size
 
 VARIABLE = "GENMED_REGISTRY"
 SIDE_FILES = ("-wal", "-shm", "-journal")

@@ -8,14 +8,16 @@ from sqlalchemy import Connection, Select
 
 from genmed.ground.errors import RunNotFoundError
 from genmed.records.registry.finding import RunName
-from genmed.records.registry.seals import CHECKPOINT, NAME, RUN_PARTS, SUMMARY, VERIFICATION, read_metrics
+from genmed.records.registry.seals import CHECKPOINT, EVALUATION, NAME, RUN_PARTS, SUMMARY, VERIFICATION, read_metrics
 from genmed.records.registry.tables import (
     CHECKPOINTS,
+    EVALUATIONS,
     FINAL,
     METRICS,
     RUNS,
     VERIFICATIONS,
     CheckpointRow,
+    EvaluationRow,
     RunRow,
     RunSummary,
     Status,
@@ -44,6 +46,14 @@ def select_run(connection: Connection, run_id: str) -> RunRow:
     if not row:
         raise run_not_found(run_id)
     return RunRow.model_construct(**row)
+
+
+def select_whole_runs(connection: Connection) -> list[RunRow]:
+    rows: dict[str, dict[str, Any]] = {}
+    for part in RUN_PARTS:
+        for values in part.read(connection):
+            rows.setdefault(values["id"], {}).update(values)
+    return [RunRow.model_construct(**row) for row in rows.values()]
 
 
 def select_names(connection: Connection) -> list[RunName]:
@@ -108,3 +118,20 @@ def select_verifications(connection: Connection, run_id: str) -> list[Verificati
         return of_run.order_by(VERIFICATIONS.c.created, VERIFICATIONS.c.number)
 
     return [VerificationRow.model_construct(**row) for row in VERIFICATION.read(connection, narrow)]
+
+
+def select_evaluations(connection: Connection, run_id: str) -> list[EvaluationRow]:
+    def narrow(query: Select[Any]) -> Select[Any]:
+        return query.where(EVALUATIONS.c.run_id == run_id).order_by(EVALUATIONS.c.created, EVALUATIONS.c.name)
+
+    return [EvaluationRow.model_construct(**row) for row in EVALUATION.read(connection, narrow)]
+
+
+def select_evaluations_of(connection: Connection, run_ids: Collection[str], name: str) -> dict[str, EvaluationRow]:
+    ids = list(run_ids)
+    found: dict[str, EvaluationRow] = {}
+    for start in range(0, len(ids), MAX_VALUES):
+        some = EVALUATIONS.c.run_id.in_(ids[start : start + MAX_VALUES])
+        read = EVALUATION.read(connection, lambda query, some=some: query.where(EVALUATIONS.c.name == name, some))  # type: ignore[misc]
+        found.update((row["run_id"], EvaluationRow.model_construct(**row)) for row in read)
+    return found

@@ -58,7 +58,8 @@ def attempt(place: Path | str, work: Callable[[], Result]) -> Result:
 
 def refusal(place: Path | str, error: DBAPIError | sqlite3.Error) -> StorageError:
     """The database's error as one line that says what, where and how to mend it."""
-    reason = str(_original(error)).strip().partition("\n")[0]
+    line = str(_original(error)).strip().partition("\n")[0]
+    reason = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)  # of a damaged schema
     match _code(error):
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return StorageError(f"{place} is locked by another process", "wait, or end the process that holds it")

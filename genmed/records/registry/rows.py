@@ -11,10 +11,12 @@ from genmed.ground.errors import RecordError
 from genmed.records.registry.seals import seal_metrics, seal_row
 from genmed.records.registry.tables import (
     CHECKPOINTS,
+    EVALUATIONS,
     METRICS,
     RUNS,
     VERIFICATIONS,
     CheckpointRow,
+    EvaluationRow,
     Record,
     RunRow,
     VerificationRow,
@@ -32,6 +34,7 @@ class RunRecord:
     """By epoch; those of the whole run under `FINAL`."""
     checkpoints: Sequence[CheckpointRow] = ()
     verifications: Sequence[VerificationRow] = ()
+    evaluations: Sequence[EvaluationRow] = ()
 
 
 Progress = dict[str, tuple[Any, ...]]
@@ -106,6 +109,7 @@ def insert_records(connection: Connection, records: Sequence[RunRecord]) -> None
     insert_rows(connection, RUNS, (record.run for record in records))
     insert_rows(connection, CHECKPOINTS, (row for record in records for row in record.checkpoints))
     insert_rows(connection, VERIFICATIONS, (row for record in records for row in record.verifications))
+    insert_rows(connection, EVALUATIONS, (row for record in records for row in record.evaluations))
     insert_metrics(
         connection,
         ((record.run.id, epoch, metrics) for record in records for epoch, metrics in record.metrics.items()),

@@ -15,10 +15,12 @@ from sqlalchemy import Connection, Select, Table, select
 
 from genmed.records.registry.tables import (
     CHECKPOINTS,
+    EVALUATIONS,
     METRICS,
     RUNS,
     VERIFICATIONS,
     CheckpointRow,
+    EvaluationRow,
     RunRow,
     RunSummary,
     VerificationRow,
@@ -104,10 +106,16 @@ SUMMARY = Part(RUNS, "seal", RunSummary.model_fields)
 REST = Part(RUNS, "rest_seal", {"id", *RunRow.model_fields} - (RunSummary.model_fields.keys() - {"id"}))
 CHECKPOINT = Part(CHECKPOINTS, "seal", CheckpointRow.model_fields)
 VERIFICATION = Part(VERIFICATIONS, "seal", VerificationRow.model_fields)
+EVALUATION = Part(EVALUATIONS, "seal", EvaluationRow.model_fields)
 RUN_PARTS = (NAME, SUMMARY, REST)
 """Three, so that names and summaries are checked without reading a run's config, and names without the summaries."""
 
-PARTS = {"runs": RUN_PARTS, "checkpoints": (CHECKPOINT,), "verifications": (VERIFICATION,)}
+PARTS = {
+    "runs": RUN_PARTS,
+    "checkpoints": (CHECKPOINT,),
+    "verifications": (VERIFICATION,),
+    "evaluations": (EVALUATION,),
+}
 
 
 def seal_row(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:

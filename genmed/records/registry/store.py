@@ -14,12 +14,15 @@ from genmed.records.registry.finding import RunName, choose
 from genmed.records.registry.queries import (
     run_not_found,
     select_checkpoints,
+    select_evaluations,
+    select_evaluations_of,
     select_final_metrics,
     select_metrics,
     select_names,
     select_run,
     select_runs,
     select_verifications,
+    select_whole_runs,
 )
 from genmed.records.registry.refusals import attempt
 from genmed.records.registry.rows import (
@@ -35,11 +38,13 @@ from genmed.records.registry.rows import (
 from genmed.records.registry.seals import NAME, RUN_PARTS
 from genmed.records.registry.tables import (
     CHECKPOINTS,
+    EVALUATIONS,
     FINAL,
     METRICS,
     RUNS,
     VERIFICATIONS,
     CheckpointRow,
+    EvaluationRow,
     RunRow,
     RunSummary,
     Status,
@@ -136,6 +141,17 @@ class Registry:
 
         self.write(work)
 
+    def record_evaluation(self, evaluation: EvaluationRow) -> None:
+        """Takes the place of an older one of that name."""
+        run_id, name = evaluation.run_id, evaluation.name
+
+        def work(connection: Connection) -> None:
+            select_run(connection, run_id)
+            connection.execute(delete(EVALUATIONS).where(EVALUATIONS.c.run_id == run_id, EVALUATIONS.c.name == name))
+            insert_rows(connection, EVALUATIONS, [evaluation])
+
+        self.write(work)
+
     def remove_run(self, run_id: str) -> None:
         """Drops the run's row and all that belongs to it; its folder is the caller's."""
 
@@ -165,9 +181,12 @@ class Registry:
 
         self.write(work)
 
-    def count(self) -> int:
-        """The number of runs, hidden ones too."""
-        return self.read(lambda connection: connection.execute(select(func.count()).select_from(RUNS)).scalar_one())
+    def count(self, include_hidden: bool = True) -> int:
+        """The number of runs."""
+        query = select(func.count()).select_from(RUNS)
+        if not include_hidden:
+            query = query.where(RUNS.c.hidden.is_(False))
+        return self.read(lambda connection: connection.execute(query).scalar_one())
 
     def runs(
         self,
@@ -187,6 +206,10 @@ class Registry:
     def run(self, run_id: str) -> RunRow:
         """The run with that whole id."""
         return self.read(lambda connection: select_run(connection, run_id))
+
+    def whole_runs(self) -> list[RunRow]:
+        """All runs with all that they were made from, hidden ones too."""
+        return self.read(select_whole_runs)
 
     def find(self, reference: str) -> RunRow:
         """The run that a person means: name, id, unique prefix of either, `latest`, `latest~1`.
@@ -210,6 +233,14 @@ class Registry:
     def verifications(self, run_id: str) -> list[VerificationRow]:
         """Oldest first."""
         return self.read(lambda connection: select_verifications(connection, run_id))
+
+    def evaluations(self, run_id: str) -> list[EvaluationRow]:
+        """Oldest first."""
+        return self.read(lambda connection: select_evaluations(connection, run_id))
+
+    def evaluations_of(self, run_ids: Collection[str], name: str) -> dict[str, EvaluationRow]:
+        """The evaluation of that name of many runs at once, by id; those that have none are left out."""
+        return self.read(lambda connection: select_evaluations_of(connection, run_ids, name))
 
 
 def _update(connection: Connection, run_id: str, fields: Mapping[str, Any]) -> None:

@@ -131,6 +131,20 @@ class VerificationRow(Record):
     report: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
 
 
+class EvaluationRow(Record):
+    """What a run came to on one set of images; the newest of each name."""
+
+    run_id: str = Field(primary_key=True, foreign_key="runs.id", ondelete="CASCADE")
+    name: str = Field(primary_key=True)
+    """`test`: the run's own test images."""
+    created: AwareDatetime = Field(sa_type=UtcDateTime)
+    dataset: str
+    split: str
+    images: int = Field(sa_type=BigInteger)
+    report: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    """The headline: metrics over all classes, and counts; classes and groups stand in the run's folder."""
+
+
 class RunTable(RunRow, table=True):
     __tablename__ = "runs"
     __table_args__ = (Index(None, "created", "id"),)
@@ -163,7 +177,13 @@ class VerificationTable(VerificationRow, table=True):
     seal: str | None = None
 
 
+class EvaluationTable(EvaluationRow, table=True):
+    __tablename__ = "evaluations"
+    seal: str | None = None
+
+
 RUNS: Table = Record.metadata.tables["runs"]
 CHECKPOINTS: Table = Record.metadata.tables["checkpoints"]
 METRICS: Table = Record.metadata.tables["metrics"]
 VERIFICATIONS: Table = Record.metadata.tables["verifications"]
+EVALUATIONS: Table = Record.metadata.tables["evaluations"]

@@ -96,7 +96,7 @@ def evaluate_elsewhere(folder: RunFolder, asked: Elsewhere, reporter: Reporter) 
         "trained_on": seen,
         "predictions": {"file": path.name, "sha256": digest_file(path)},
     }
-    return write_evaluation(folder, name, known, results)
+    return write_evaluation(folder, name, known, results, reporter)
 
 
 def check_request(asked: Elsewhere) -> None:

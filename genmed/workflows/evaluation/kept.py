@@ -12,12 +12,15 @@ from genmed.ground.sealed import read_sealed, write_sealed
 from genmed.records.run_folder import RunFolder, now
 from genmed.workflows.evaluation.measured import Results, choose_by_validation, measure_results
 from genmed.workflows.evaluation.scored import read_scored
+from genmed.workflows.index import note_evaluation
+from genmed.workflows.reporting import Reporter, Silent
 
 OWN = "test"
 """The evaluation on the run's own test images."""
+SILENT = Silent()
 
 
-def evaluate_own(folder: RunFolder) -> dict[str, Any]:
+def evaluate_own(folder: RunFolder, reporter: Reporter = SILENT) -> dict[str, Any]:
     """Results on the run's own test images, from its own tables; kept, and returned.
 
     Raises RecordError where the run is not complete or its tables are damaged.
@@ -34,11 +37,13 @@ def evaluate_own(folder: RunFolder) -> dict[str, Any]:
         "thresholds_from": "val",
         "predictions": {"file": folder.predictions_path.name, "sha256": digest_file(folder.predictions_path)},
     }
-    return write_evaluation(folder, OWN, known, results)
+    return write_evaluation(folder, OWN, known, results, reporter)
 
 
-def write_evaluation(folder: RunFolder, name: str, known: Mapping[str, Any], results: Results) -> dict[str, Any]:
-    """known: what the images are, by the document's keys."""
+def write_evaluation(
+    folder: RunFolder, name: str, known: Mapping[str, Any], results: Results, reporter: Reporter = SILENT
+) -> dict[str, Any]:
+    """known: what the images are, by the document's keys. Its headline goes into the registry, if that can be."""
     document = folder.read()
     evaluation = {
         "schema": 1,
@@ -52,6 +57,7 @@ def write_evaluation(folder: RunFolder, name: str, known: Mapping[str, Any], res
     with storage_errors(folder.evaluations_path):
         folder.evaluations_path.mkdir(exist_ok=True)
     write_sealed(folder.evaluations_path / f"{name}.json", evaluation)
+    note_evaluation(folder, evaluation, reporter)
     return evaluation
 
 

@@ -1,0 +1,94 @@
+"""genmed export --csv: a row a run, for a spreadsheet."""
+
+import csv
+import io
+import shutil
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genmed.records.registry import FINAL, RunRecord
+from tests.harness import Genmed, edit_document
+from tests.registries.making import START, make_registry, make_run
+
+
+def read(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.fixture
+def listed(genmed: Genmed) -> Genmed:
+    """genmed with two completed runs whose learning rates differ, and a hidden one."""
+
+    def record(run_id: str, lr: float, metrics: dict[str, float | None], **fields: Any) -> RunRecord:
+        config = {"seed": 42, "optimizer.lr": lr, "training.epochs": 5, "model.name": run_id}
+        return RunRecord(make_run(run_id, status="completed", config=config, **fields), metrics={FINAL: metrics})
+
+    make_registry(genmed.root).rebuild(
+        [
+            record(
+                "00000001", 0.1, {"test_auroc_macro": 0.5}, tags=["a b", "c"], note='say "so",\nor not', created=START
+            ),
+            record("00000002", 1e-4, {"test_auroc_macro": None, "test_loss": 0.1 + 0.2}, name="new"),
+            record("00000003", 1e-4, {}, hidden=True),
+        ]
+    )
+    return genmed
+
+
+def test_table_has_what_differs_and_what_came_out(listed: Genmed) -> None:
+    result = listed("export", "--csv")
+    assert (result.code, result.err) == (0, "")
+    new, old = read(result.out)
+    assert (new["name"], old["id"], old["tags"], old["note"]) == ("new", "00000001", "a b;c", 'say "so",\nor not')
+    assert old["created"] == "2026-01-28T19:30:00+00:00"
+    assert [key for key in old if key.startswith("config.")] == ["config.optimizer.lr"]
+    assert (float(old["config.optimizer.lr"]), float(new["config.optimizer.lr"])) == (0.1, 1e-4)
+    assert (old["test_auroc_macro"], new["test_auroc_macro"], old["test_loss"]) == ("0.5", "", "")
+    assert float(new["test_loss"]) == 0.1 + 0.2
+    assert listed("export", "--csv", "--json").json[0]["test_loss"] == 0.1 + 0.2
+
+
+def test_rows_are_named_or_chosen(listed: Genmed) -> None:
+    assert [row["id"] for row in read(listed("export", "--csv", "00000003", "new").out)] == ["00000003", "00000002"]
+    assert [row["id"] for row in read(listed("export", "--csv", "--tag", "c").out)] == ["00000001"]
+    assert [row["id"] for row in read(listed("export", "--csv", "--hidden").out)] == ["00000003"]
+
+
+def test_intervals_stand_beside_their_metrics(server: ForkServerContext, trained: Genmed, tmp_path: Path) -> None:
+    copy = Genmed(server, tmp_path, trained.cache)
+    shutil.copytree(trained.root, copy.root, dirs_exist_ok=True)
+    estimate = {"value": 0.5, "low": 0.25, "high": 0.75}
+    edit_document(
+        copy.run_folder() / "evaluations" / "test.json",
+        lambda document: document["metrics"].update(test_auroc_macro=estimate),
+    )
+    file = tmp_path / "runs.csv"
+    told = copy("export", "--csv", "--out", file, "--json").json
+    (row,) = read(file.read_text())
+    assert (told["file"], told["runs"], told["columns"]) == (str(file), 1, list(row))
+    at = list(row).index("test_auroc_macro")
+    assert list(row)[at + 1 : at + 3] == ["test_auroc_macro_low", "test_auroc_macro_high"]
+    assert (row["test_auroc_macro_low"], row["test_auroc_macro_high"]) == ("0.25", "0.75")
+    assert "test_auroc_Edema_low" not in row  # undefined
+    again = copy("export", "--csv", "--out", file)
+    assert (again.code, len(again.err.splitlines())) == (2, 1)
+
+
+def test_table_of_no_runs_has_its_columns_and_creates_nothing(genmed: Genmed) -> None:
+    result = genmed("export", "--csv")
+    assert result.out.startswith("name,id,status,")
+    assert len(result.out.splitlines()) == 1
+    assert genmed("export", "--csv", "--json").out == "[]\n"
+    assert list(genmed.root.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", ["", "new", "--out run.zip", "new 00000001 --out r.zip", "new --out r.zip --tag c",
+                  "--csv new --tag c", "--csv nothing", "--csv runs.csv"]
+)  # fmt: skip
+def test_export_that_is_not_clear_is_refused_in_one_line(listed: Genmed, arguments: str) -> None:
+    result = listed("export", *arguments.split())
+    assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1)

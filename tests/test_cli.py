@@ -490,7 +490,7 @@ def test_signal_before_a_training_began_leaves_nothing(
     before = sorted(cache.glob("images/*/*"))
     command.send(number)
     result = command.wait()
-    assert (result.code, result.out) == (130, "")
+    assert (result.code, result.out) == (130, ""), result.err
     assert len(result.err.splitlines()) == 1
     assert result.err.startswith("interrupted")
     assert result.err.endswith("before anything was begun\n")

@@ -1,5 +1,6 @@
 """The Typer application, and the one place where errors become a line and an exit code."""
 
+import io
 import os
 import signal
 import sys
@@ -27,7 +28,7 @@ from genmed.cli import (
     train,
     verify,
 )
-from genmed.cli.output import print_json, print_line
+from genmed.cli.output import knows_all_letters, print_json, print_line
 from genmed.ground.errors import GenmedError
 
 app = typer.Typer(
@@ -78,6 +79,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def run(arguments: list[str]) -> int:
     """Runs one command and returns its exit code; all messages are printed."""
     as_json, debug = "--json" in arguments, "--debug" in arguments
+    if not knows_all_letters(sys.stdout) and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name of a run or a class ends no command
     try:
         code: Any = typer.main.get_command(app).main(arguments, prog_name="genmed", standalone_mode=False)
         sys.stdout.flush()

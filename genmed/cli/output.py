@@ -4,12 +4,17 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    """One JSON value on stdout; escaped where the locale's encoding has not all letters."""
+    print(json.dumps(value, indent=2, ensure_ascii=not knows_all_letters(sys.stdout), allow_nan=False))
+
+
+def knows_all_letters(stream: TextIO) -> bool:
+    """Whether anybody's names can be written to it."""
+    return (stream.encoding or "").lower().replace("-", "").startswith("utf")
 
 
 def print_line(text: str) -> None:

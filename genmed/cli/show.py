@@ -7,7 +7,7 @@ def command(run: RunReference, root: Root = None, json: Json = False, debug: Deb
     """Show one run: results, checkpoints, and the checklist of its reproducibility."""
     import sys
 
-    from genmed.cli.output import print_json, print_table
+    from genmed.cli.output import knows_all_letters, print_json, print_table
     from genmed.cli.results import print_results
     from genmed.workflows.overview import check_off, describe_run, find_run
 
@@ -20,6 +20,6 @@ def command(run: RunReference, root: Root = None, json: Json = False, debug: Deb
     if described["checkpoints"]:
         rows = [[entry["path"], str(entry["epoch"]), str(entry["step"])] for entry in described["checkpoints"]]
         print_table(["checkpoint", "epoch", "step"], rows, numbers=["epoch", "step"])
-    tick, cross = ("✓", "✗") if (sys.stdout.encoding or "").lower().startswith("utf") else ("yes", "no")
+    tick, cross = ("✓", "✗") if knows_all_letters(sys.stdout) else ("yes", "no")
     checks = [[tick if good else cross, item, reason] for good, item, reason in check_off(folder, folder.read())]
     print_table(["", "checklist", "reason"], checks)

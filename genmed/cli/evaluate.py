@@ -139,7 +139,7 @@ def _describe(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
         ("patients", _show_count(evaluation["patients"])),
         ("judged", judged),
         ("split", evaluation["split_source"]),
-        ("intervals", drawn),
+        ("intervals", f"{drawn}, where 10 patients have the class and 10 have not"),
         ("thresholds", f"where sensitivity + specificity is highest on {evaluation['thresholds_from']}"),
         *([("left out", f"{', '.join(left_out)}: all or no images have it")] if left_out else []),
         *([("no interval", f"{', '.join(few)}: under 10 patients have it, or have it not")] if few else []),

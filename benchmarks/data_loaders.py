@@ -1,6 +1,7 @@
 """The loaders that data_speed.py compares: genmed's, MONAI's caches, and torchvision's that decodes each time."""
 
 import importlib.util
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from genmed.engine.normalise import Scaling
+from genmed.parts.data.augmentation import PRESETS, augment, draw_epoch
 from genmed.parts.data.cache import open_images
 from genmed.parts.data.device import Loader as ImageLoader
 from genmed.parts.data.device import ResidentLoader
@@ -35,19 +37,26 @@ class Order:
         return len(self.rows)
 
 
-def make_loaders(records: Records, folder: Path) -> dict[str, Loader]:
-    """By name and number of workers: from the rows of an epoch to its batches."""
+LIGHT = PRESETS["light"]
+
+
+def make_loaders(records: Records, folder: Path, *, augmented: bool) -> dict[str, Loader]:
+    """By name and number of workers: from the rows of an epoch to its batches.
+
+    augmented: each image turned and shifted as the preset `light` has it, ours by whole batches, theirs one by one.
+    """
     paths = [str(folder / "png" / name) for name in records.ids]
     entry = open_images(
         records, Preparation(SIZE), trust_stamps=True, processes=2, progress=lambda *_: None, report=print
     )
     loaders: dict[str, Loader] = {}
     resident = ResidentLoader(entry.images, records.labels, "cpu")
-    loaders["genmed, images=resident"] = partial(read_ours, resident)
+    loaders["genmed, images=resident"] = partial(read_ours, resident, augmented)
     for workers in (0, 2):
         ours = BatchLoader(entry.images, records.labels, workers=workers, prefetch=2, persistent=True, pin=False)
-        loaders[f"genmed, {workers}"] = partial(read_ours, ours)
-    for name, dataset in {**make_monai(paths, folder), "torchvision, decodes each time": Decoding(paths)}.items():
+        loaders[f"genmed, {workers}"] = partial(read_ours, ours, augmented)
+    theirs = {**make_monai(paths, folder, augmented), "torchvision, decodes each time": Decoding(paths, augmented)}
+    for name, dataset in theirs.items():
         for workers in (0, 2):
             order = Order()
             loader = DataLoader(dataset, BATCH, sampler=order, num_workers=workers, persistent_workers=workers > 0)
@@ -55,9 +64,13 @@ def make_loaders(records: Records, folder: Path) -> dict[str, Loader]:
     return loaders
 
 
-def read_ours(loader: ImageLoader, rows: np.ndarray) -> Iterator[torch.Tensor]:
-    for batch in loader.read(plan_evaluation(rows, BATCH)):
-        yield Scaling(0.0, 1.0).apply_(batch.images.float())
+def read_ours(loader: ImageLoader, augmented: bool, rows: np.ndarray) -> Iterator[torch.Tensor]:
+    draws = draw_epoch(0, 1, len(rows))
+    for number, batch in enumerate(loader.read(plan_evaluation(rows, BATCH))):
+        images = batch.images.float()
+        if augmented:
+            images = augment(images, draws[number * BATCH : number * BATCH + len(images)], LIGHT)
+        yield Scaling(0.0, 1.0).apply_(images)
 
 
 def read_theirs(loader: DataLoader[Any], order: Order, rows: np.ndarray) -> Iterator[torch.Tensor]:
@@ -69,13 +82,14 @@ def read_theirs(loader: DataLoader[Any], order: Order, rows: np.ndarray) -> Iter
 class Decoding:
     """A map-style dataset as torchvision's tutorials have it."""
 
-    def __init__(self, paths: list[str]) -> None:
-        from torchvision.transforms import v2
+    def __init__(self, paths: list[str], augmented: bool) -> None:
+        from torchvision.transforms import InterpolationMode, v2
 
         self.paths = paths
-        self.transform = v2.Compose(
-            [v2.Grayscale(), v2.Resize((SIZE, SIZE)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
-        )
+        steps = [v2.Grayscale(), v2.Resize((SIZE, SIZE)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+        shift = (LIGHT.translate, LIGHT.translate)
+        change = v2.RandomAffine(LIGHT.rotate, shift, interpolation=InterpolationMode.BILINEAR)
+        self.transform = v2.Compose([*steps, *([change] if augmented else [])])
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -84,15 +98,27 @@ class Decoding:
         return {"image": self.transform(Image.open(self.paths[row])).as_subclass(torch.Tensor)}
 
 
-def make_monai(paths: list[str], folder: Path) -> dict[str, Any]:
+def make_monai(paths: list[str], folder: Path, augmented: bool) -> dict[str, Any]:
     """Its two caches, without meta data in the batches, which makes them faster; none without MONAI."""
     if not importlib.util.find_spec("monai"):
         print("skipped, for MONAI is not installed (uv run --with monai): PersistentDataset, CacheDataset")
         return {}
     from monai.data import CacheDataset, PersistentDataset
-    from monai.transforms import Compose, EnsureChannelFirstd, EnsureTyped, LoadImaged, Resized, ScaleIntensityRanged
+    from monai.transforms import (
+        Compose,
+        EnsureChannelFirstd,
+        EnsureTyped,
+        LoadImaged,
+        RandAffined,
+        Resized,
+        ScaleIntensityRanged,
+    )
 
-    key = "image"
+    key, shift = "image", LIGHT.translate * SIZE
+    turn = math.radians(LIGHT.rotate)
+    change = RandAffined(
+        key, prob=1, rotate_range=turn, translate_range=(shift, shift), mode="bilinear", padding_mode="zeros"
+    )
     transform = Compose(
         [
             LoadImaged(key, reverse_indexing=False),
@@ -100,10 +126,11 @@ def make_monai(paths: list[str], folder: Path) -> dict[str, Any]:
             Resized(key, (SIZE, SIZE), mode="bilinear", anti_aliasing=True),
             ScaleIntensityRanged(key, 0, 255, 0, 1),
             EnsureTyped(key, track_meta=False),
+            *([change] if augmented else []),  # what is random is not cached
         ]
     )
     items = [{key: path} for path in paths]
-    persistent = PersistentDataset(items, transform, cache_dir=folder / "monai")
+    persistent = PersistentDataset(items, transform, cache_dir=folder / f"monai-{augmented}")
     for row in range(len(items)):
         persistent[row]
     return {

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from data_loaders import BATCH, SIZE, make_loaders
+from data_loaders import BATCH, SIZE, Loader, make_loaders
 from PIL import Image
 
 from genmed.ground.allocator import keep_freed_memory
@@ -186,7 +186,7 @@ def measure_warm(records: Records, folder: Path, repeats: int) -> None:
     print("CacheDataset holds all images as float32 in memory, images=resident as bytes, a quarter of that; the others")
     print("read them from a file in the page cache.")
     print("Equal pixels were asserted (MONAI's Resize, another filter: within 3% on average).")
-    loaders = make_loaders(records, folder)
+    loaders = make_loaders(records, folder, augmented=False)
     reference = torch.stack([torch.from_numpy(shrink(records.root / name).copy()) for name in records.ids])[:, None]
     for name, make in loaders.items():
         close = 0.03 if "MONAI" in name else 1e-6
@@ -196,11 +196,19 @@ def measure_warm(records: Records, folder: Path, repeats: int) -> None:
             assert batch.shape == first.shape, (name, batch.shape)
             assert (batch - first).abs().mean() < close, (name, (batch - first).abs().mean())
             break
+    contest(loaders, len(records), repeats, batches=256)
+    print("\nThe same, each image turned by up to 5 degrees and shifted by up to 4%, as the preset `light` has it:")
+    print("genmed changes whole batches, MONAI (RandAffined after its caches) and torchvision one image at a time.")
+    contest(make_loaders(records, folder, augmented=True), len(records), repeats, batches=16)
+
+
+def contest(loaders: dict[str, Loader], images: int, repeats: int, batches: int) -> None:
+    """By turns; prints images a second, and the medians of the ratios of one turn."""
     rates: dict[str, list[float]] = {name: [] for name in loaders}
     draw = np.random.default_rng(0)
     for _ in range(repeats):
         for name, make in loaders.items():
-            rows = draw.integers(0, len(records), BATCH * (8 if "each time" in name else 256))
+            rows = draw.integers(0, images, BATCH * (8 if "each time" in name else batches))
             start = time.perf_counter()
             count = 0
             for batch in make(rows):

@@ -509,3 +509,12 @@ def test_replace_validates() -> None:
         Config().replace(seed=-1)
     with pytest.raises(ValidationError):
         Config().replace(**{"training.epcohs": 1})
+
+
+def test_fields_that_came_after_the_first_runs_are_in_the_fingerprint_only_where_they_are_chosen() -> None:
+    first = Config().affecting_bits()
+    assert {"seed", "data.image_size", "augmentation.preset"} <= first.keys()
+    for key, chosen in (("labels.blank", "ignore"), ("data.bits", 12), ("augmentation.crop", 0.5)):
+        assert key not in first
+        assert Config().replace(**{key: chosen}).affecting_bits()[key] == chosen
+        assert Config().replace(**{key: chosen}).fingerprint != Config().fingerprint

@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,7 @@ from genmed.parts.data.cache.place import release, write_limit
 from genmed.parts.data.images import ImageFiles, Preparation
 from genmed.parts.data.split import assign_patient
 from genmed.records.config.sections import Data
-from genmed.workflows.assemble import load_data
+from genmed.workflows.assemble import fingerprint_data, load_data
 from genmed.workflows.reporting import Silent
 from tests.datasets.reading_nih import TABLE, config_of, read, write_lists
 from tests.harness import Command, Genmed
@@ -260,17 +261,21 @@ def test_second_of_two_processes_waits_for_the_first_and_decodes_nothing(
 ) -> None:
     own = {"GENMED_CACHE": str(tmp_path / "own")}
     slow = genmed.start(*tiny("--data-root", heavy, "--name", "slow"), **own)
-    wait_for_decoding(slow, tmp_path / "own")
+    building = wait_for_decoding(slow, tmp_path / "own")
     slow.send(signal.SIGSTOP)
     fast = genmed.start(*tiny("--data-root", heavy, "--name", "fast"), **own)
     time.sleep(3)
     assert fast.running
     assert len(entries(tmp_path / "own")) == 1
     slow.send(signal.SIGCONT)
+    begun: set[Path] = set()
+    while fast.running:
+        begun.update((tmp_path / "own" / "images").glob(".tmp-*"))
+        time.sleep(0.002)
     first, second = slow.wait(), fast.wait()
     assert (first.code, second.code) == (0, 0), first.err + second.err
     assert "Another process is decoding these images; waiting for it" in second.err
-    assert "decoding images" not in second.err
+    assert begun <= {building}
     assert first.json["trace_digest"] == second.json["trace_digest"]
     assert len(entries(tmp_path / "own")) == 1
 
@@ -287,6 +292,8 @@ def test_broken_images_stop_by_name_or_are_left_out_and_change_the_data(copy: Pa
     assert len(data.records) == len(data.images) == len(read(copy)) - 2
     assert set(data.records.left_out) == set(names)
     assert data.fingerprint != whole
+    never_there = replace(data.records, left_out={})
+    assert fingerprint_data(never_there, data.split, data.images) != data.fingerprint
     records = read(copy)
     for row, name in enumerate(data.records.ids):
         expected = Preparation(16).apply(records.images.read(records.ids.index(name)))

@@ -1,5 +1,6 @@
 """A table of one's own that is not quite what its writer means: told with the line and the way out."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,13 @@ def test_column_of_patients_under_another_name_is_asked_for_and_not_taken_for_la
     assert read(root, manifest__patient="mrn").patients[:3] == ("p0", "p0", "p1")
 
 
+def test_classes_that_exclude_each_other_can_be_trained_each_by_itself(tmp_path: Path) -> None:
+    root = table_of(tmp_path / "data")
+    exclusive, each = read(root), read(root, labels__task="multi-label")
+    assert (exclusive.task, each.task) == ("multi-class", "multi-label")
+    assert each.labels.tolist() == exclusive.labels.tolist()
+
+
 def test_semicolons_are_named(tmp_path: Path) -> None:
     root = table_of(tmp_path / "data")
     table = root / "manifest.csv"
@@ -118,3 +126,4 @@ def test_pattern_that_takes_for_ever_is_stopped(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(DataError, match=r"takes more than 0.2 s"):
         read(root, data__patient_pattern="(a+)+b")
     assert read(root, data__patient_pattern="(a+)").patients == ("a" * 40,)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)

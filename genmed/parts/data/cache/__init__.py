@@ -58,15 +58,17 @@ def open_images(
     folder = make_folders()
     workshop = _Workshop(folder, records, preparation, processes, progress, report)
     found, stamps = workshop.find(trust_stamps)
-    if found is None:
-        with alone(folder, workshop.name, report) as waited:
-            if waited:  # then they may be there by now
-                found, stamps = workshop.find(trust_stamps)
-            if found is None:
-                found = workshop.decode()
-        for removed in keep_within(folder, read_limit(folder)):
-            report(f"The image cache was full: removed {removed.what}: {removed.size / 2**20:.0f} MiB")
-    write_stamps(folder, records, stamps, found.images.digests.file)
+    if found is not None:
+        write_stamps(folder, records, stamps, found.images.digests.file)
+        return found
+    with alone(folder, workshop.name, report) as waited:
+        if waited:  # then they may be there by now
+            found, stamps = workshop.find(trust_stamps)
+        if found is None:
+            found = workshop.decode()
+        write_stamps(folder, records, stamps, found.images.digests.file)  # before the next one looks
+    for removed in keep_within(folder, read_limit(folder)):
+        report(f"The image cache was full: removed {removed.what}: {removed.size / 2**20:.0f} MiB")
     return found
 
 

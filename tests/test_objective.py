@@ -9,12 +9,28 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genmed.engine.objective import count_outputs, count_terms, make_targets, score, sum_loss, weigh_targets
+from genmed.engine.objective import (
+    Objective,
+    choose_objective,
+    count_outputs,
+    count_terms,
+    make_targets,
+    score,
+    sum_loss,
+    weigh_targets,
+)
 from genmed.parts.data.records import TaskKind
 from genmed.parts.metrics import measure, pool_studies
 from genmed.records.config.sections import Loss
 
-KINDS: tuple[TaskKind, ...] = ("multi-label", "binary", "multi-class", "ordinal")
+CASES: list[tuple[TaskKind, Objective]] = [
+    ("multi-label", "sigmoid"),
+    ("binary", "sigmoid"),
+    ("binary", "softmax"),
+    ("multi-class", "softmax"),
+    ("ordinal", "steps"),
+    ("ordinal", "softmax"),
+]
 EXCLUSIVE = ("multi-class", "ordinal")
 
 
@@ -38,20 +54,21 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-def loss_by_hand(kind: TaskKind, logits: Any, labels: Any, smoothing: float, weights: Any) -> tuple[float, int]:
+def loss_by_hand(objective: Objective, logits: Any, labels: Any, smoothing: float, weights: Any) -> tuple[float, int]:
     """The sum and over how many terms it is, entry by entry."""
     total, terms = 0.0, 0
     for row, truth in zip(logits.double().tolist(), labels.tolist(), strict=True):
-        if kind == "multi-class":
+        if objective == "softmax":
             if -1 in truth:
                 continue
             terms += 1
+            true = truth if len(truth) > 1 else [1 - truth[0], truth[0]]
             away = math.log(sum(math.exp(value) for value in row))
             for column, value in enumerate(row):
-                wanted = truth[column] * (1 - smoothing) + smoothing / len(row)
+                wanted = true[column] * (1 - smoothing) + smoothing / len(row)
                 total -= weights[column] * wanted * (value - away)
             continue
-        if kind == "ordinal":
+        if objective == "steps":
             if -1 in truth:
                 continue
             level = truth.index(1)
@@ -66,34 +83,41 @@ def loss_by_hand(kind: TaskKind, logits: Any, labels: Any, smoothing: float, wei
     return total, terms
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def test_objective_is_the_task_s_unless_softmax_is_asked_for() -> None:
+    chosen = {(kind, choose_objective(kind, Loss(name=name))) for kind, _ in CASES for name in ("auto", "softmax")}
+    assert chosen == set(CASES)
+
+
+@pytest.mark.parametrize(("kind", "objective"), CASES)
 @pytest.mark.parametrize("unknown", [0.0, 0.4])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_loss_is_the_formula_s(kind: TaskKind, unknown: float, smoothing: float, weighted: bool) -> None:
+def test_loss_is_the_formula_s(
+    kind: TaskKind, objective: Objective, unknown: float, smoothing: float, weighted: bool
+) -> None:
     classes = 1 if kind == "binary" else 4
     labels = draw(kind, 40, classes, unknown)
-    outputs = count_outputs(kind, classes)
-    assert outputs == (3 if kind == "ordinal" else classes)
+    outputs = count_outputs(objective, classes)
+    assert outputs == {"sigmoid": classes, "softmax": max(classes, 2), "steps": 3}[objective]
     weights = tuple(0.5 + column for column in range(outputs)) if weighted else None
-    logits, targets = logits_of(40, outputs), make_targets(kind, labels)
-    found = sum_loss(kind, logits, torch.from_numpy(targets), Loss(label_smoothing=smoothing), weights)
-    expected, terms = loss_by_hand(kind, logits, labels, smoothing, weights or (1.0,) * outputs)
+    logits, targets = logits_of(40, outputs), make_targets(objective, labels)
+    found = sum_loss(objective, logits, torch.from_numpy(targets), Loss(label_smoothing=smoothing), weights)
+    expected, terms = loss_by_hand(objective, logits, labels, smoothing, weights or (1.0,) * outputs)
     assert float(found) == pytest.approx(expected, rel=1e-5)
-    assert count_terms(kind, targets) == terms
+    assert count_terms(objective, targets) == terms
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_unknown_label_has_no_gradient_and_no_share_in_the_metrics(kind: TaskKind) -> None:
+@pytest.mark.parametrize(("kind", "objective"), CASES)
+def test_unknown_label_has_no_gradient_and_no_share_in_the_metrics(kind: TaskKind, objective: Objective) -> None:
     classes = 1 if kind == "binary" else 4
     labels = draw(kind, 30, classes, 0.5, seed=5)
-    targets = make_targets(kind, labels)
-    logits = logits_of(30, count_outputs(kind, classes)).requires_grad_()
-    sum_loss(kind, logits, torch.from_numpy(targets), Loss(label_smoothing=0.1), None).backward()
+    targets = make_targets(objective, labels)
+    logits = logits_of(30, count_outputs(objective, classes)).requires_grad_()
+    sum_loss(objective, logits, torch.from_numpy(targets), Loss(label_smoothing=0.1), None).backward()
     assert logits.grad is not None
     untouched = logits.grad.numpy() == 0
     assert np.array_equal(untouched, targets == -1)
-    scores = score(kind, logits.detach()).numpy()
+    scores = score(objective, logits.detach(), classes).numpy()
     names = [f"c{column}" for column in range(classes)]
     known = measure("val", scores, labels, names, kind)
     for column, name in enumerate(names):
@@ -102,16 +126,18 @@ def test_unknown_label_has_no_gradient_and_no_share_in_the_metrics(kind: TaskKin
         assert known[f"val_auroc_{name}"] == alone[f"val_auroc_{name}"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_scores_are_probabilities(kind: TaskKind) -> None:
+@pytest.mark.parametrize(("kind", "objective"), CASES)
+def test_scores_are_probabilities(kind: TaskKind, objective: Objective) -> None:
     classes = 1 if kind == "binary" else 5
-    logits = logits_of(50, count_outputs(kind, classes), seed=9)
-    scores = score(kind, logits)
+    logits = logits_of(50, count_outputs(objective, classes), seed=9)
+    scores = score(objective, logits, classes)
     assert scores.shape == (50, classes)
     assert bool(((scores >= 0) & (scores <= 1)).all())
     if kind in EXCLUSIVE:
         torch.testing.assert_close(scores.sum(1), torch.ones(50))
-    if kind == "ordinal":
+    if objective == "softmax":
+        torch.testing.assert_close(scores[:, -1], logits.softmax(1)[:, -1])
+    if objective == "steps":
         above = 1.0
         for step, value in enumerate(logits[0].tolist()):
             standing = above * sigmoid(value)
@@ -122,9 +148,9 @@ def test_scores_are_probabilities(kind: TaskKind) -> None:
 
 def test_balanced_weights_are_those_of_known_labels() -> None:
     labels = np.array([[1, -1], [0, 0], [0, 1], [-1, 0]], dtype=np.int8)
-    assert weigh_targets("multi-label", labels, "balanced") == (2.0, 2.0)
+    assert weigh_targets("sigmoid", labels, "balanced") == (2.0, 2.0)
     exclusive = np.eye(3, dtype=np.int8)[[0, 0, 0, 1, 1, 2]]
-    assert weigh_targets("multi-class", exclusive, "balanced") == (6 / 9, 6 / 6, 6 / 3)
+    assert weigh_targets("softmax", exclusive, "balanced") == (6 / 9, 6 / 6, 6 / 3)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -113,7 +113,7 @@ def make_task(folder: Path, changes: Mapping[str, Any] | None = None, scaling: S
         rows=rows,
         scaling=scaling or choose_scaling(config.normalisation, images, rows["train"]),
         strength=PRESETS[config.augmentation.preset],
-        weights=weigh_targets("multi-label", labels[rows["train"]], config.loss.positive_weights),
+        weights=weigh_targets("sigmoid", labels[rows["train"]], config.loss.positive_weights),
     )
 
 
@@ -251,14 +251,14 @@ def test_loss_is_cross_entropy_with_its_adjustments(tmp_path: Path, smoothing: f
         w = np.ones(len(CLASSES)) if weights == "none" else np.array(weights)
     target = truth * (1 - smoothing) + (1 - truth) * smoothing / 2 + truth * smoothing / 2
     expected = -(w * target * np.log(p) + (1 - target) * np.log(1 - p)).sum()
-    found = sum_loss("multi-label", logits, labels, task.config.loss, task.weights)
+    found = sum_loss("sigmoid", logits, labels, task.config.loss, task.weights)
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
 def test_class_without_positives_has_a_finite_balanced_weight() -> None:
     labels = np.array([[0, 1, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1]], dtype=np.int8)
-    assert weigh_targets("multi-label", labels, "balanced") == (3.0, 3.0, 0.0)
-    assert weigh_targets("multi-label", labels, "none") is None
+    assert weigh_targets("sigmoid", labels, "balanced") == (3.0, 3.0, 0.0)
+    assert weigh_targets("sigmoid", labels, "none") is None
 
 
 @pytest.mark.parametrize("limit", [0.01, 1e6])

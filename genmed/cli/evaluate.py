@@ -97,7 +97,7 @@ CALIBRATION = {"brier": "Brier", "ece": "ECE", "calibration_slope": "slope"}
 def print_evaluation(evaluation: dict[str, Any]) -> None:
     """By class: how it ranks, and whether scores are probabilities; what is called at the threshold; by group."""
     from genmed.cli.output import print_table, show_number
-    from genmed.cli.results import print_pairs
+    from genmed.cli.results import print_benchmark, print_pairs
 
     names = [*evaluation["classes"], "macro"]
     columns = ["positives", *SURE.values(), *CALIBRATION.values()]
@@ -123,6 +123,8 @@ def print_evaluation(evaluation: dict[str, Any]) -> None:
         ]
         columns = ["images", "patients", *(f"mean {column}" for column in SURE.values())]
         print_table(["by", "group", *columns], rows, numbers=columns)
+    if evaluation["benchmark"]:
+        print_benchmark(evaluation["benchmark"])
     print_pairs(_describe(evaluation))
 
 
@@ -134,6 +136,7 @@ def _describe(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
     drawn = f"{evaluation['level']:.0%}, {evaluation['resamples']:,} resamples by {evaluation['unit']}"
     return [
         *((name.replace("_", " "), _show_estimate(evaluation, evaluation["metrics"], name)) for name in whole),
+        *_describe_last(evaluation),
         ("run", evaluation["run"]),
         ("data", f"{evaluation['dataset']}, {split}: {evaluation['images']:,} images"),
         ("patients", _show_count(evaluation["patients"])),
@@ -146,6 +149,17 @@ def _describe(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
         *([] if own else _describe_elsewhere(evaluation)),
         ("seeds", "the intervals are of the test's patients alone, not of what another seed would have given"),
     ]
+
+
+def _describe_last(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
+    """The last epoch's mean, where it was measured beside the best one's."""
+    last = evaluation.get("last")
+    if not last:
+        return []
+    means = [
+        f"mean {name} {_show_estimate(evaluation, last['metrics'], metric, 'macro')}" for metric, name in SURE.items()
+    ]
+    return [(f"last epoch ({last['epoch']})", ", ".join(means))]
 
 
 def _describe_elsewhere(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
@@ -177,13 +191,9 @@ def _show_positives(evaluation: dict[str, Any], name: str) -> str:
 
 
 def _show_estimate(evaluation: dict[str, Any], metrics: dict[str, Any], metric: str, name: str = "") -> str:
-    """`0.914 (0.889, 0.937)`."""
-    from genmed.cli.output import show_number
+    from genmed.cli.output import show_interval
 
-    found = metrics["_".join(filter(None, (evaluation["split"], metric, name)))]
-    if found["low"] is None:
-        return show_number(found["value"], 3)
-    return f"{found['value']:.3f} ({found['low']:.3f}, {found['high']:.3f})"
+    return show_interval(metrics["_".join(filter(None, (evaluation["split"], metric, name)))])
 
 
 def _show_count(count: int | None) -> str:

@@ -26,6 +26,8 @@ def print_results(described: dict[str, Any]) -> None:
     if rows:
         columns = ["class", "test AUROC", "test AP", "val AUROC (used for selection)"]
         print_table(columns, rows, numbers=columns[1:])
+    if described["benchmark"]:
+        print_benchmark(described["benchmark"])
     whole = [(name, metrics[f"test_{name}"]) for name in WHOLE if f"test_{name}" in metrics]
     print_pairs(
         [
@@ -43,6 +45,29 @@ def print_results(described: dict[str, Any]) -> None:
             *(("accepted", describe_accepted(entry)) for entry in described["accepted"]),
         ]
     )
+
+
+def print_benchmark(benchmark: dict[str, Any]) -> None:
+    """The run's figures above those that were published; then what makes them no fair match."""
+    from genmed.cli.output import show_interval
+
+    rows = [
+        [f"this run, {row['state']} epoch ({row['epoch']})", show_interval(row["auc"]), show_interval(row["acc"])]
+        for row in benchmark["rows"]
+    ]
+    published = benchmark["published"]
+    rows.append([f"published, {benchmark['method']}", f"{published['auc']:.3f}", f"{published['acc']:.3f}"])
+    print_table(["MedMNIST", "AUC", "accuracy"], rows, numbers=["AUC", "accuracy"])
+    departures = [
+        f"{entry['key']} {_say(entry['run'])} where it has {_say(entry['protocol'])}"
+        for entry in benchmark["departures"]
+    ]
+    how = "; ".join(departures) or "as published, in all that the config says"
+    print_pairs([("protocol", how), ("published in", benchmark["source"])])
+
+
+def _say(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def describe_accepted(entry: dict[str, Any]) -> str:

@@ -55,10 +55,10 @@ def evaluate(
                 raise StoppedError
             images = to_input(batch.images, learner, task, None)
             logits = compute_logits(learner, task, images)
-            scores.append(score(task.kind, logits).cpu())
-            loss += float(sum_loss(task.kind, logits, batch.targets, task.config.loss, task.weights))
+            scores.append(score(task.objective, logits, len(task.classes)).cpu())
+            loss += float(sum_loss(task.objective, logits, batch.targets, task.config.loss, task.weights))
     found = torch.cat(scores).numpy()
-    terms = count_terms(task.kind, task.targets[rows])
+    terms = count_terms(task.objective, task.targets[rows])
     metrics: dict[str, float | None] = {f"{split}_loss": _finite(loss / terms)}
     studies = [task.studies[row] for row in rows] if task.studies else ()
     judged, truth = pool_studies(found, task.labels[rows], studies)

@@ -1,8 +1,8 @@
-"""What is trained towards: the loss, its targets, and the scores that outputs stand for, by the kind of task.
+"""What is trained towards: the loss, its targets, and the scores that outputs stand for.
 
-multi-label and binary: one logit a class, each finding judged by itself (binary cross-entropy).
-multi-class: one logit a class, of which one is true (softmax cross-entropy).
-ordinal: one logit a step of the scale, the chance to stand above it if one stands on it or above (conditional ordinal
+sigmoid: one logit a class, each finding judged by itself (binary cross-entropy).
+softmax: one logit a class, of which one is true (softmax cross-entropy); two where the other class has no name.
+steps: one logit a step of the scale, the chance to stand above it if one stands on it or above (conditional ordinal
 regression, Shi, Cao and Raschka 2023); so that the chances to stand above a step fall from step to step.
 
 An unknown label is no target: it adds nothing to the loss, and is not counted in its mean.
@@ -10,7 +10,7 @@ An unknown label is no target: it adds nothing to the loss, and is not counted i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -21,14 +21,32 @@ if TYPE_CHECKING:
     import torch
 
 
-def count_outputs(kind: TaskKind, classes: int) -> int:
+Objective = Literal["sigmoid", "softmax", "steps"]
+OBJECTIVES: dict[TaskKind, Objective] = {
+    "multi-label": "sigmoid",
+    "binary": "sigmoid",
+    "multi-class": "softmax",
+    "ordinal": "steps",
+}
+
+
+def choose_objective(kind: TaskKind, config: Loss) -> Objective:
+    """softmax, too, where the config asks for it and one class excludes the others."""
+    return "softmax" if config.name == "softmax" and kind != "multi-label" else OBJECTIVES[kind]
+
+
+def count_outputs(objective: Objective, classes: int) -> int:
     """Of the network."""
-    return classes - 1 if kind == "ordinal" else classes
+    if objective == "softmax":
+        return max(classes, 2)
+    return classes - 1 if objective == "steps" else classes
 
 
-def make_targets(kind: TaskKind, labels: Labels) -> Labels:
+def make_targets(objective: Objective, labels: Labels) -> Labels:
     """(N, outputs): 1, 0, or -1 where there is nothing to learn, of labels (N, L)."""
-    if kind != "ordinal":
+    if objective == "softmax" and labels.shape[1] == 1:
+        return np.concatenate([np.where(labels == UNKNOWN, UNKNOWN, 1 - labels), labels], axis=1).astype(np.int8)
+    if objective != "steps":
         return labels
     known = (labels != UNKNOWN).all(1)
     level = labels.argmax(1)
@@ -38,13 +56,13 @@ def make_targets(kind: TaskKind, labels: Labels) -> Labels:
     return np.where(asked, above, UNKNOWN).astype(np.int8)
 
 
-def count_terms(kind: TaskKind, targets: Labels) -> int:
+def count_terms(objective: Objective, targets: Labels) -> int:
     """Over how many numbers the mean of the loss is taken; at least 1."""
     known = targets != UNKNOWN
-    return max(int(known.any(1).sum() if kind == "multi-class" else known.sum()), 1)
+    return max(int(known.any(1).sum() if objective == "softmax" else known.sum()), 1)
 
 
-def weigh_targets(kind: TaskKind, targets: Labels, choice: str | tuple[float, ...]) -> tuple[float, ...] | None:
+def weigh_targets(objective: Objective, targets: Labels, choice: str | tuple[float, ...]) -> tuple[float, ...] | None:
     """A weight an output, of positive targets, or of all of a class where one excludes the others; None for 'none'.
 
     'balanced' is negatives / positives; of classes that exclude each other, images / (classes * images of the class).
@@ -55,13 +73,13 @@ def weigh_targets(kind: TaskKind, targets: Labels, choice: str | tuple[float, ..
         return choice
     positives = np.maximum((targets == 1).sum(0, dtype=np.int64), 1)
     known = (targets != UNKNOWN).sum(0, dtype=np.int64)
-    if kind == "multi-class":
+    if objective == "softmax":
         return tuple(float(value) for value in known / (len(positives) * positives))
     return tuple(float(value) for value in np.maximum(known - positives, 0) / positives)
 
 
 def sum_loss(
-    kind: TaskKind, logits: torch.Tensor, targets: torch.Tensor, config: Loss, weights: tuple[float, ...] | None
+    objective: Objective, logits: torch.Tensor, targets: torch.Tensor, config: Loss, weights: tuple[float, ...] | None
 ) -> torch.Tensor:
     """The loss, weighted and smoothed as the config says, summed over what `count_terms` counts.
 
@@ -77,7 +95,7 @@ def sum_loss(
     weight = None
     if weights is not None:
         weight = torch.tensor(weights, dtype=torch.float32, device=logits.device)
-    if kind == "multi-class":
+    if objective == "softmax":
         if smoothing:
             wanted = wanted * (1 - smoothing) + smoothing / wanted.shape[1]
         wanted = wanted * known
@@ -87,14 +105,14 @@ def sum_loss(
     return binary_cross_entropy_with_logits(logits, wanted, weight=known.float(), pos_weight=weight, reduction="sum")
 
 
-def score(kind: TaskKind, logits: torch.Tensor) -> torch.Tensor:
-    """(B, L) probabilities of the classes, of logits (B, outputs) float32."""
+def score(objective: Objective, logits: torch.Tensor, classes: int) -> torch.Tensor:
+    """(B, classes) probabilities of the classes, of logits (B, outputs) float32."""
     import torch
 
-    if kind == "multi-class":
-        return logits.softmax(1)
+    if objective == "softmax":
+        return logits.softmax(1)[:, -classes:]
     chances = torch.sigmoid(logits)
-    if kind != "ordinal":
+    if objective != "steps":
         return chances
     above = chances.cumprod(1)
     edge = torch.ones_like(above[:, :1])

@@ -81,8 +81,9 @@ def _raise(task: Task, logits: torch.Tensor, columns: list[int]) -> torch.Tensor
     On a scale the logit of standing above the step before, less that of standing above the step itself.
     """
     rows = range(len(columns))
-    if task.kind != "ordinal":
-        return logits[list(rows), columns].sum()
+    if task.objective != "steps":
+        unnamed = task.outputs - len(task.classes)
+        return logits[list(rows), [column + unnamed for column in columns]].sum()
     reached = [logits[row, column - 1] for row, column in zip(rows, columns, strict=True) if column > 0]
     passed = [logits[row, column] for row, column in zip(rows, columns, strict=True) if column < logits.shape[1]]
     total = logits.sum() * 0

@@ -85,7 +85,7 @@ def compute_gradients(
 
     shards = task.config.compute.shards
     size = len(batch.rows) // shards
-    terms = count_terms(task.kind, task.targets[batch.rows.numpy()])
+    terms = count_terms(task.objective, task.targets[batch.rows.numpy()])
     statistics = RunningStatistics(learner.model, shards)
     trained = list(learner.trained.values())
     inputs: list[str] = []
@@ -101,7 +101,7 @@ def compute_gradients(
         with statistics.watch_shard():
             logits = compute_logits(learner, task, images)
         targets = batch.targets[part]
-        loss = sum_loss(task.kind, logits, targets, task.config.loss, task.weights) / terms
+        loss = sum_loss(task.objective, logits, targets, task.config.loss, task.weights) / terms
         (learner.scaler.scale(loss) if learner.scaler else loss).backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
         gradients.append([parameter.grad for parameter in trained])

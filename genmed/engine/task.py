@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from genmed.engine.normalise import Scaling
+from genmed.engine.objective import Objective, choose_objective
 from genmed.parts.data.augmentation import Strength
 from genmed.parts.data.cache import ImageBytes
 from genmed.parts.data.loader import Rows
@@ -33,6 +34,11 @@ class Task:
     strength: Strength
     weights: tuple[float, ...] | None
     """Of the loss; see `weigh_targets`."""
+
+    @property
+    def objective(self) -> Objective:
+        """What is trained towards."""
+        return choose_objective(self.kind, self.config.loss)
 
     @property
     def outputs(self) -> int:

@@ -20,7 +20,7 @@ from genmed.records.environment import identify_process, is_alive
 
 SCHEMA = 1
 RUNS = "runs"
-LEFT = r"^((metrics|predictions)\.csv|checkpoints/step-[0-9]+-epoch-[0-9]+(-end)?/manifest\.json)$"
+LEFT = r"^((metrics|predictions|predictions-last)\.csv|checkpoints/step-[0-9]+-epoch-[0-9]+(-end)?/manifest\.json)$"
 """Names in run.json of what it leaves; it may be a stranger's."""
 Status = Literal["running", "completed", "interrupted", "failed"]
 
@@ -121,6 +121,7 @@ class RunFolder:
         self.modules_path = path / "modules.jsonl"
         self.metrics_path = path / "metrics.csv"
         self.predictions_path = path / "predictions.csv"
+        self.last_predictions_path = path / "predictions-last.csv"
         self.checkpoints_path = path / "checkpoints"
         self.bundle_path = path / "bundle.json"
         self.verifications_path = path / "verifications.jsonl"

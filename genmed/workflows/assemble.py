@@ -14,7 +14,7 @@ import numpy as np
 
 from genmed.engine.learner import Learner, build_learner, fingerprint_learner
 from genmed.engine.normalise import choose_scaling
-from genmed.engine.objective import make_targets, weigh_targets
+from genmed.engine.objective import choose_objective, make_targets, weigh_targets
 from genmed.engine.progress import Progress
 from genmed.engine.task import Task
 from genmed.ground.allocator import keep_freed_memory
@@ -181,7 +181,8 @@ def assemble(config: Config, reporter: Reporter, *, trust_stamps: bool = True) -
     sides = np.array(data.split.sides)
     rows = {side: np.flatnonzero(sides == side) for side in SPLITS}
     records = data.records
-    targets = make_targets(records.task, records.labels)
+    objective = choose_objective(records.task, config.loss)
+    targets = make_targets(objective, records.labels)
     weights = config.loss.positive_weights
     if isinstance(weights, tuple) and len(weights) != targets.shape[1]:
         raise ConfigError(
@@ -200,7 +201,7 @@ def assemble(config: Config, reporter: Reporter, *, trust_stamps: bool = True) -
         rows=rows,
         scaling=choose_scaling(config.normalisation, data.images, rows["train"]),
         strength=choose_strength(config.augmentation),
-        weights=weigh_targets(records.task, targets[rows["train"]], weights),
+        weights=weigh_targets(objective, targets[rows["train"]], weights),
     )
     warnings = find_oddities(data.facts, records, data.split, data.images.in_colour)
     if task.steps_per_epoch == 0:

@@ -27,7 +27,7 @@ from genmed.workflows.tensorboard import check_package
 def configure(
     flags: Mapping[str, Any] | None = None,
     *,
-    file: Path | None = None,
+    file: Path | str | None = None,
     settings: Sequence[str] = (),
     origins: Mapping[str, str] | None = None,
     environ: Mapping[str, str] | None = None,
@@ -62,7 +62,7 @@ def check(config: Config) -> None:
     if config.run.tensorboard:
         check_package()
     weights, classes = config.loss.positive_weights, config.labels.classes or dataset.classes
-    as_told = config.labels.task == "auto" and dataset.task != "ordinal"
+    as_told = config.labels.task == "auto" and config.loss.name == "auto" and dataset.task != "ordinal"
     if isinstance(weights, tuple) and classes and as_told and len(weights) != len(classes):
         raise ConfigError(
             f"loss.positive_weights has {len(weights)} numbers, {dataset.name} has {len(classes)} classes"

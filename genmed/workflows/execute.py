@@ -6,6 +6,7 @@ import shlex
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from genmed.engine.checkpoint import MANIFEST, list_checkpoints, restore_weights
@@ -31,6 +32,26 @@ from genmed.workflows.reporting import Reporter
 from genmed.workflows.tensorboard import EventFile
 
 MEASURED = ("val", "test")
+LAST = "last_"
+"""Begins the names of metrics of the last epoch's state, where the others are of the best one's."""
+
+
+@dataclass(frozen=True)
+class Final:
+    """Validation and test when the training has ended, by side."""
+
+    selected: dict[str, Evaluation]
+    """By the state that `training.select` names."""
+    last: dict[str, Evaluation] = field(default_factory=dict)
+    """By the last epoch's, where `training.also_last` asks for it beside the best one's."""
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """Of a finished run."""
+        metrics = {name: value for found in self.selected.values() for name, value in found.metrics.items()}
+        return metrics | {
+            f"{LAST}{name}": value for found in self.last.values() for name, value in found.metrics.items()
+        }
 
 
 def execute(
@@ -86,9 +107,11 @@ def execute(
                     events.close()
             if trace.parted_at is not None:
                 folder.log(f"From step {trace.parted_at} on the steps took the place of others, recorded before")
-            results = evaluate_selected(training)
-        write_predictions(folder.predictions_path, session.task.classes, list_predictions(session, results))
-        document = _complete(folder, index, progress, results, fingerprint)
+            final = evaluate_final(training)
+        for path, results in ((folder.predictions_path, final.selected), (folder.last_predictions_path, final.last)):
+            if results:
+                write_predictions(path, session.task.classes, list_predictions(session, results))
+        document = _complete(folder, index, progress, final.metrics, fingerprint)
     _evaluate(session, folder, reporter)
     return document
 
@@ -117,22 +140,24 @@ def make_loader(task: Task) -> Loader:
     return ReadAhead(loader, compute.prefetch) if cuda else loader
 
 
-def evaluate_selected(training: Training) -> dict[str, Evaluation]:
-    """Validation and test by the state that `training.select` names; leaves the learner with that state's weights.
+def evaluate_final(training: Training) -> Final:
+    """Of a training that has ended; leaves the learner with the weights of the state that `training.select` names.
 
     Raises Interrupted where the observer was asked to stop; the training is complete by then.
     """
-    asked = training.observer.stop_asked
-    if training.task.config.training.select == "best":
-        restore_weights(training.store.best(training.progress), training.learner)
-    try:
+    asked, choice = training.observer.stop_asked, training.task.config.training
+
+    def measure() -> dict[str, Evaluation]:
         return {side: evaluate(training.learner, training.task, training.loader, side, asked) for side in MEASURED}
+
+    try:
+        if choice.select == "last":
+            return Final(measure())
+        last = measure() if choice.also_last else {}
+        restore_weights(training.store.best(training.progress), training.learner)
+        return Final(measure(), last)
     except StoppedError:
         raise Interrupted(f"{asked()} in the final evaluation") from None
-
-
-def merge_metrics(results: dict[str, Evaluation]) -> dict[str, float | None]:
-    return {name: value for result in results.values() for name, value in result.metrics.items()}
 
 
 def list_predictions(session: Session, results: dict[str, Evaluation]) -> Iterator[Prediction]:
@@ -144,9 +169,8 @@ def list_predictions(session: Session, results: dict[str, Evaluation]) -> Iterat
 
 
 def _complete(
-    folder: RunFolder, index: Index, progress: Progress, results: dict[str, Evaluation], fingerprint: str
+    folder: RunFolder, index: Index, progress: Progress, metrics: dict[str, float | None], fingerprint: str
 ) -> RunDocument:
-    metrics = merge_metrics(results)
     document = folder.update(
         status="completed",
         ended=now(),
@@ -189,8 +213,9 @@ def _evaluate(session: Session, folder: RunFolder, reporter: Reporter) -> None:
 
 def _digest_what_is_left(folder: RunFolder) -> dict[str, str]:
     manifests = [path / MANIFEST for path in list_checkpoints(folder.checkpoints_path)]
-    left = [folder.metrics_path, folder.predictions_path, *manifests]
-    return {path.relative_to(folder.path).as_posix(): digest_file(path) for path in left}
+    tables = [folder.metrics_path, folder.predictions_path]
+    tables += [folder.last_predictions_path] if folder.last_predictions_path.exists() else []
+    return {path.relative_to(folder.path).as_posix(): digest_file(path) for path in [*tables, *manifests]}
 
 
 @contextmanager

@@ -43,6 +43,7 @@ def describe_run(folder: RunFolder) -> dict[str, Any]:
         "epochs_done": document.epochs_done,
         "steps_done": document.steps_done,
         "metrics": document.metrics,
+        "benchmark": _find_benchmark(folder),
         "fingerprint": document.fingerprint,
         "trace_digest": document.trace_digest,
         "checkpoints": [
@@ -55,6 +56,14 @@ def describe_run(folder: RunFolder) -> dict[str, Any]:
         "note": document.note,
         "hidden": document.hidden,
     }
+
+
+def _find_benchmark(folder: RunFolder) -> dict[str, Any] | None:
+    """The run's figures beside published ones, if there are such, as its own evaluation has them."""
+    try:
+        return read_sealed(folder.evaluations_path / "test.json").get("benchmark")
+    except RecordError:
+        return None
 
 
 def check_off(folder: RunFolder, document: RunDocument) -> list[Check]:

@@ -126,15 +126,15 @@ def test_unknown_labels_have_no_part_in_the_loss() -> None:
 
     random = np.random.Generator(np.random.Philox(3))
     labels = random.integers(-1, 2, (12, 5)).astype(np.int8)
-    targets = make_targets("multi-label", labels)
+    targets = make_targets("sigmoid", labels)
     for loss in (Loss(), Loss(label_smoothing=0.1)):
         for weights in (None, (1.0, 2.0, 3.0, 4.0, 5.0)):
             logits = torch.tensor(random.normal(size=(12, 5)).astype(np.float32), requires_grad=True)
-            total = sum_loss("multi-label", logits, torch.from_numpy(targets), loss, weights)
+            total = sum_loss("sigmoid", logits, torch.from_numpy(targets), loss, weights)
             total.backward()
             assert logits.grad is not None
             assert np.array_equal(logits.grad.numpy() == 0, labels == -1)
-    assert count_terms("multi-label", targets) == (labels != -1).sum()
+    assert count_terms("sigmoid", targets) == (labels != -1).sum()
 
 
 def test_unknown_labels_have_no_part_in_the_metrics() -> None:

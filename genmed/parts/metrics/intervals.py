@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from genmed.ground.randomness import draw_uniform
-from genmed.parts.metrics.of_all import OF_ALL
 from genmed.parts.metrics.of_class import OF_RANKING, OF_SUMS
 from genmed.parts.metrics.sample import Sample
 from genmed.parts.metrics.statistics import Flags, Floats, Resamples, Units
@@ -74,7 +73,7 @@ def measure_in(sample: Sample, resamples: Resamples) -> dict[str, Floats]:
     for metric in (*OF_RANKING, *OF_SUMS):
         of_classes = {f"{metric}_{name}": values.get(f"{metric}_{name}", undefined) for name in sample.classes}
         found |= {**of_classes, f"{metric}_macro": _mean(list(of_classes.values()))}
-    return found | {metric: values.get(metric, undefined) for metric in OF_ALL.get(sample.kind, ())}
+    return found | {metric: values.get(metric, undefined) for metric in sample.of_all}
 
 
 def _rank(sample: Sample, resamples: Resamples) -> dict[str, Floats]:
@@ -108,7 +107,7 @@ def find_sure(sample: Sample) -> set[str]:
     names = [name for name, sure in enough.items() if sure]
     names += ["macro"] if names and all(enough.values()) else []
     sure = {f"{metric}_{name}" for metric in (*OF_RANKING, *OF_SUMS) for name in names}
-    return sure | set(OF_ALL.get(sample.kind, ()) if sample.unit_count >= LEAST_PATIENTS else ())
+    return sure | set(sample.of_all if sample.unit_count >= LEAST_PATIENTS else ())
 
 
 def _count_fewer(truth: Flags, units: Units) -> int:

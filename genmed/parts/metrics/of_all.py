@@ -1,11 +1,12 @@
-"""The table of metrics of all classes together, where they exclude each other: a new one is one entry more."""
+"""The tables of metrics of all classes together: a new one is one entry more."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from genmed.parts.data.records import TaskKind
 from genmed.parts.metrics import Scores, Truth
+from genmed.parts.metrics.medmnist import PUBLISHED, accuracy_of_calls
 from genmed.parts.metrics.statistics import Floats, Sums
 
 
@@ -36,8 +37,16 @@ def quadratic_kappa(scores: Scores, truth: Truth) -> Sums:
     return Sums(cells, combine)
 
 
-OF_ALL: dict[TaskKind, dict[str, Callable[[Scores, Truth], Sums]]] = {
+OfAll = Mapping[str, Callable[[Scores, Truth], Sums]]
+OF_ALL: Mapping[TaskKind, OfAll] = {
     "multi-class": {"accuracy": accuracy},
     "ordinal": {"accuracy": accuracy, "quadratic_kappa": quadratic_kappa},
 }
-"""By the kind of task."""
+"""By the kind of task: where classes exclude each other."""
+OF_DATASET: Mapping[str, OfAll] = {name: {"accuracy": accuracy_of_calls} for name in PUBLISHED}
+"""By dataset, for its findings that are judged one by one: as those who made it define them."""
+
+
+def find_of_all(kind: TaskKind, dataset: str) -> OfAll:
+    """By the kind of task, else by dataset."""
+    return OF_ALL.get(kind) or OF_DATASET.get(dataset, {})

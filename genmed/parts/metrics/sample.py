@@ -8,7 +8,7 @@ import numpy as np
 
 from genmed.parts.data.records import TaskKind
 from genmed.parts.metrics import Scores, Truth
-from genmed.parts.metrics.of_all import OF_ALL
+from genmed.parts.metrics.of_all import OfAll, find_of_all
 from genmed.parts.metrics.of_class import OF_SUMS, Judged
 from genmed.parts.metrics.statistics import Floats, Sums, Units
 
@@ -27,6 +27,13 @@ class Sample:
     kind: TaskKind
     thresholds: Mapping[str, float | None]
     """Class -> the score from which on it is said to be there."""
+    dataset: str = ""
+    """Of which the images are: some come with metrics of their own."""
+
+    @cached_property
+    def of_all(self) -> OfAll:
+        """Metrics of all classes together."""
+        return find_of_all(self.kind, self.dataset)
 
     @property
     def unit_count(self) -> int:
@@ -47,7 +54,7 @@ class Sample:
                 found |= {metric: (sums, units) for metric, sums in made.items() if sums is not None}
         known = (self.truth >= 0).all(1)
         if known.any():
-            for metric, make_whole in OF_ALL.get(self.kind, {}).items():
+            for metric, make_whole in self.of_all.items():
                 found[metric] = make_whole(self.scores[known], self.truth[known]), self.units[known]
         return found
 

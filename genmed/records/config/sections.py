@@ -273,8 +273,10 @@ class Schedule(Section):
 
 
 class Loss(Section):
-    """Binary cross-entropy over findings, and its adjustments."""
+    """Cross-entropy, and its adjustments."""
 
+    name: Later[Literal["auto", "softmax"]] = "auto"
+    """auto: by the task; softmax: of two classes and of a scale, too, one output a class, as MedMNIST's authors do."""
     label_smoothing: Bits[Fraction] = 0.0
     """Targets move this far towards one half."""
     positive_weights: Bits[Literal["none", "balanced"] | tuple[Positive, ...]] = "none"
@@ -292,6 +294,8 @@ class Training(Section):
     """Ends the training early, after this many steps; null: not."""
     select: Bits[Literal["best", "last"]] = "best"
     """Which state the final metrics are of: best by `monitor` on validation, or the last."""
+    also_last: Later[bool] = False
+    """Whether the last epoch's state is measured beside the best one's, as last_val_... and last_test_..."""
     monitor: Bits[Literal["auroc_macro", "loss"]] = "auroc_macro"
     """Validation figure that decides which epoch is best."""
     patience: Bits[Natural] = 0

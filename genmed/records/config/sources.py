@@ -14,6 +14,8 @@ from genmed.ground.errors import ConfigError
 from genmed.records.config.sections import BOOLEAN, Config, list_keys, unflatten
 
 PREFIX = "GENMED_"
+SHIPPED = Path(__file__).parent / "shipped"
+"""Configs that come with genmed, as YAML files."""
 NOT_KEYS = {"GENMED_ROOT", "GENMED_REGISTRY", "GENMED_CACHE", "GENMED_STARTED_FOR"}
 
 
@@ -37,15 +39,19 @@ def layer_of_defaults(values: Mapping[str, Any], origin: str) -> Layer:
     return Layer(values, dict.fromkeys(values, origin))
 
 
-def layer_of_file(path: Path) -> Layer:
+def layer_of_file(named: Path | str) -> Layer:
     """A YAML file that nests by concern, or names dotted keys.
 
-    Raises ConfigError where it is missing, is not YAML, or has an unknown or repeated key.
+    named: its path, or the name of one that comes with genmed. Raises ConfigError where it is missing, is not YAML, or
+    has an unknown or repeated key.
     """
+    path = find_shipped(str(named)) or Path(named)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"no config file {path}", "check --config") from None
+        raise ConfigError(
+            f"no config file {path}", f"check --config; with genmed come: {', '.join(list_shipped())}"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the config file {path}: {error}") from None
     try:
@@ -66,7 +72,18 @@ def layer_of_file(path: Path) -> Layer:
             raise ConfigError(f"{path} is not clear: key {name!r} is given twice")
         values.update(found)
     _refuse_unknown(values, f" in {path}")
-    return Layer(values, dict.fromkeys(values, str(path)))
+    return Layer(values, dict.fromkeys(values, str(named)))
+
+
+def list_shipped() -> list[str]:
+    """Names of the configs that come with genmed."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def find_shipped(name: str) -> Path | None:
+    """The config of this name, with or without .yaml, unless a file of the user's is called so."""
+    stem = name.removesuffix(".yaml")
+    return SHIPPED / f"{stem}.yaml" if stem in list_shipped() and not Path(name).exists() else None
 
 
 def layer_of_environment(environ: Mapping[str, str]) -> Layer:

@@ -73,9 +73,9 @@ def evaluate_elsewhere(folder: RunFolder, asked: Elsewhere, reporter: Reporter) 
         raise DataError(f"the data have no image of {side}", "choose another --split")
     chosen = images.choose(rows.tolist())
     scores = score_images(trained, chosen, side)
-    scored = _join(trained, records, matched, rows, scores)
-    results = measure_results(scored, choose_by_validation(read_scored(folder, "val")))
     facts = find_dataset(config.data.dataset)
+    scored = _join(trained, records, matched, rows, scores, facts.name)
+    results = measure_results(scored, choose_by_validation(read_scored(folder, "val")))
     fingerprint = fingerprint_data(records, split, images)
     name = f"{facts.name.replace(':', '-')}-{side}-{fingerprint.removeprefix('sha256:')[:8]}"
     path = folder.evaluations_path / f"{name}.csv"
@@ -140,7 +140,9 @@ def _match(trained: Trained, records: Records, chosen: Mapping[str, str]) -> dic
     return found
 
 
-def _join(trained: Trained, records: Records, matched: Mapping[str, str], rows: Rows, scores: Scores) -> Scored:
+def _join(
+    trained: Trained, records: Records, matched: Mapping[str, str], rows: Rows, scores: Scores, dataset: str
+) -> Scored:
     """The chosen images with scores and truth of the classes that both know."""
     ours = [trained.classes.index(name) for name in matched]
     theirs = [records.classes.index(name) for name in matched.values()]
@@ -155,6 +157,7 @@ def _join(trained: Trained, records: Records, matched: Mapping[str, str], rows: 
         studies=records.studies,
         sites=records.sites,
         traits=records.traits,
+        dataset=dataset,
     )
     return replace(every.choose(rows), scores=scores[:, ours])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from genmed.ground.errors import RecordError
@@ -10,8 +11,10 @@ from genmed.ground.files import storage_errors
 from genmed.ground.fingerprints import digest_file
 from genmed.ground.sealed import read_sealed, write_sealed
 from genmed.records.run_folder import RunFolder, now
+from genmed.workflows.evaluation.benchmark import compare_with_published
 from genmed.workflows.evaluation.measured import Results, choose_by_validation, measure_results
 from genmed.workflows.evaluation.scored import read_scored
+from genmed.workflows.identity import read_config
 from genmed.workflows.index import note_evaluation
 from genmed.workflows.reporting import Reporter, Silent
 
@@ -25,7 +28,7 @@ def evaluate_own(folder: RunFolder, reporter: Reporter = SILENT) -> dict[str, An
 
     Raises RecordError where the run is not complete or its tables are damaged.
     """
-    results = measure_results(read_scored(folder, "test"), choose_by_validation(read_scored(folder, "val")))
+    results = _measure_table(folder, folder.predictions_path)
     described = read_sealed(folder.data_path)
     known = {
         "dataset": described["dataset"],
@@ -36,8 +39,26 @@ def evaluate_own(folder: RunFolder, reporter: Reporter = SILENT) -> dict[str, An
         "split_source": described["split"]["source"],
         "thresholds_from": "val",
         "predictions": {"file": folder.predictions_path.name, "sha256": digest_file(folder.predictions_path)},
+        "last": _describe_last(folder),
     }
     return write_evaluation(folder, OWN, known, results, reporter)
+
+
+def _measure_table(folder: RunFolder, path: Path) -> Results:
+    """The test, with thresholds of the same table's validation."""
+    return measure_results(read_scored(folder, "test", path), choose_by_validation(read_scored(folder, "val", path)))
+
+
+def _describe_last(folder: RunFolder) -> dict[str, Any] | None:
+    """The last epoch's state, where the run was told to measure it beside the best one's."""
+    path = folder.last_predictions_path
+    if not path.exists():
+        return None
+    return {
+        "epoch": folder.read().epochs_done,
+        "metrics": _measure_table(folder, path).to_json("test")["metrics"],
+        "predictions": {"file": path.name, "sha256": digest_file(path)},
+    }
 
 
 def write_evaluation(
@@ -54,6 +75,7 @@ def write_evaluation(
         **known,
         **results.to_json(str(known["split"])),
     }
+    evaluation["benchmark"] = compare_with_published(document, read_config(folder, document), evaluation)
     with storage_errors(folder.evaluations_path):
         folder.evaluations_path.mkdir(exist_ok=True)
     write_sealed(folder.evaluations_path / f"{name}.json", evaluation)

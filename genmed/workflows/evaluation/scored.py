@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,8 @@ class Scored:
     studies: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()
     traits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    dataset: str = ""
+    """Of which the images are."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -80,29 +83,34 @@ class Scored:
     def to_sample(self, thresholds: Mapping[str, float | None]) -> Sample:
         """For metrics and resamples."""
         _, codes = np.unique(np.asarray(self.units), return_inverse=True)
-        return Sample(self.scores, self.truth, codes.astype(np.int64), self.classes, self.kind, thresholds)
+        return Sample(
+            self.scores, self.truth, codes.astype(np.int64), self.classes, self.kind, thresholds, self.dataset
+        )
 
 
-def read_scored(folder: RunFolder, side: str) -> Scored:
-    """Validation or test of a finished run, from its own tables. Raises RecordError where they are damaged."""
-    path, recorded = folder.predictions_path, folder.read().files
+def read_scored(folder: RunFolder, side: str, path: Path | None = None) -> Scored:
+    """Validation or test of a finished run, from its own tables. Raises RecordError where they are damaged.
+
+    path: the table of scores; that of the state that was selected unless given.
+    """
+    path, recorded = path or folder.predictions_path, folder.read().files
     if path.name in recorded and path.is_file() and digest_file(path) != recorded[path.name]:
         raise RecordError(f"{path} is damaged or was edited: it fails its digest in {folder.document_path}")
     described = read_sealed(folder.data_path)
     classes = tuple(described["classes"])
     images = read_images(folder)
     try:
-        with open(folder.predictions_path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row["split"] == side]
         known = [images[row["id"]] for row in rows]
         truth = [[int(row[f"truth_{name}"] or UNKNOWN) for name in classes] for row in rows]
         scores = [[float(row[f"score_{name}"]) for name in classes] for row in rows]
     except FileNotFoundError:
-        raise RecordError(f"{folder.predictions_path} is missing", "a run has it when it is complete") from None
+        raise RecordError(f"{path} is missing", "a run has it when it is complete") from None
     except (KeyError, ValueError, TypeError, csv.Error) as error:
-        raise RecordError(f"{folder.predictions_path} is damaged: {error}") from None
+        raise RecordError(f"{path} is damaged: {error}") from None
     if not rows:
-        raise RecordError(f"{folder.predictions_path} has no image of {side}")
+        raise RecordError(f"{path} has no image of {side}")
 
     def take(column: str) -> tuple[str, ...]:
         values = tuple(row.get(column) or "" for row in known)
@@ -118,4 +126,5 @@ def read_scored(folder: RunFolder, side: str) -> Scored:
         studies=take("study"),
         sites=take("site"),
         traits={trait: values for trait in TRAITS if (values := take(trait))},
+        dataset=described["dataset"],
     )

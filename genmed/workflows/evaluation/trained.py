@@ -17,7 +17,7 @@ from genmed.engine.checkpoint_store import find_epoch_end
 from genmed.engine.evaluation import evaluate
 from genmed.engine.learner import Learner, build_learner
 from genmed.engine.normalise import Scaling
-from genmed.engine.objective import count_outputs
+from genmed.engine.objective import choose_objective, count_outputs
 from genmed.engine.task import Task
 from genmed.ground.determinism import apply_settings
 from genmed.ground.errors import RecordError
@@ -90,7 +90,7 @@ def restore_learner(trained: Trained, images: ImageBytes, side: str) -> tuple[Le
     """The network with the run's weights, and the images as a task of one side, without truth."""
     config, compute = trained.config, trained.config.compute
     apply_settings(strict=compute.determinism == "strict", tf32=compute.tf32, threads=compute.threads)
-    count = len(images)
+    count, outputs = len(images), count_outputs(choose_objective(trained.kind, config.loss), len(trained.classes))
     task = Task(
         config=config,
         device=compute.device,
@@ -98,7 +98,7 @@ def restore_learner(trained: Trained, images: ImageBytes, side: str) -> tuple[Le
         ids=("",) * count,
         kind=trained.kind,
         labels=np.full((count, len(trained.classes)), UNKNOWN, np.int8),
-        targets=np.full((count, count_outputs(trained.kind, len(trained.classes))), UNKNOWN, np.int8),
+        targets=np.full((count, outputs), UNKNOWN, np.int8),
         studies=(),
         images=images,
         rows={side: np.arange(count)},

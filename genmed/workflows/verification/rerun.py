@@ -18,7 +18,7 @@ from genmed.engine.trace import Divergence, RecordedTrace, find_divergence, make
 from genmed.ground.errors import Interrupted, RunError
 from genmed.records.run_folder import RunDocument
 from genmed.workflows.assemble import Session, renew_learner
-from genmed.workflows.execute import evaluate_selected, make_loader, merge_metrics
+from genmed.workflows.execute import evaluate_final, make_loader
 from genmed.workflows.identity import list_former
 from genmed.workflows.recording import StopSignal
 from genmed.workflows.reporting import Reporter
@@ -164,7 +164,7 @@ class Rerun:
         try:
             with training.store:
                 training.run()
-            metrics = merge_metrics(evaluate_selected(training))
+            metrics = evaluate_final(training).metrics
         except _EnoughError:
             return {}
         except Interrupted:

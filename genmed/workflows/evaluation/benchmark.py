@@ -1,0 +1,49 @@
+"""A run's figures beside those that were published for its dataset, and in what it was made otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from genmed.parts.metrics.medmnist import METHOD, PUBLISHED, SOURCE
+from genmed.records.config import Config, flatten, layer_of_file
+from genmed.records.run_folder import RunDocument
+
+PROTOCOL = "medmnist"
+"""The config that comes with genmed and trains as the authors did."""
+
+
+def compare_with_published(
+    document: RunDocument, config: Config, evaluation: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Of a document of `evaluations/`; None where nothing is published, or of other images or classes."""
+    published = PUBLISHED.get(evaluation["dataset"])
+    if published is None or evaluation["split"] != "test" or evaluation.get("without_match"):
+        return None
+    best = config.training.select == "best"
+    epoch = document.best_epoch if best else document.epochs_done
+    rows = [_make_row("best" if best else "last", epoch, evaluation["metrics"])]
+    if last := evaluation.get("last"):
+        rows.append(_make_row("last", last["epoch"], last["metrics"]))
+    return {
+        "source": SOURCE,
+        "method": METHOD,
+        "published": published._asdict(),
+        "rows": rows,
+        "protocol": PROTOCOL,
+        "departures": _list_departures(config, evaluation["dataset"]),
+    }
+
+
+def _make_row(state: str, epoch: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {"state": state, "epoch": epoch, "auc": metrics["test_auroc_macro"], "acc": metrics["test_accuracy"]}
+
+
+def _list_departures(config: Config, dataset: str) -> list[dict[str, Any]]:
+    """Keys of the protocol that the run has otherwise."""
+    asked = layer_of_file(PROTOCOL).values
+    protocol, own = flatten(Config().replace(**asked)), flatten(config)
+    wanted = {key: protocol[key] for key in asked} | {"data.dataset": dataset}
+    if own["data.split"] == "patient":
+        wanted["data.split"] = "official"
+    return [{"key": key, "protocol": value, "run": own[key]} for key, value in wanted.items() if own[key] != value]

@@ -82,7 +82,7 @@ def _raise(task: Task, logits: torch.Tensor, columns: list[int]) -> torch.Tensor
     """
     rows = range(len(columns))
     if task.objective != "steps":
-        unnamed = task.outputs - len(task.classes)
+        unnamed = logits.shape[1] - len(task.classes)
         return logits[list(rows), [column + unnamed for column in columns]].sum()
     reached = [logits[row, column - 1] for row, column in zip(rows, columns, strict=True) if column > 0]
     passed = [logits[row, column] for row, column in zip(rows, columns, strict=True) if column < logits.shape[1]]

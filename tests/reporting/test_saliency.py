@@ -17,13 +17,13 @@ from genmed.records.config import Config
 IMAGES = np.random.Generator(np.random.Philox(5)).integers(0, 255, (3, 1, 16, 16)).astype(np.uint8)
 
 
-def make_task(kind: Any = "multi-label") -> Task:
-    config = Config()
+def make_task(kind: Any = "multi-label", classes: tuple[str, ...] = ("a", "b", "c"), **settings: Any) -> Task:
+    config = Config().replace(**settings)
     nothing = cast(Any, None)
     return Task(
         config=config,
         device="cpu",
-        classes=("a", "b", "c"),
+        classes=classes,
         ids=(),
         kind=kind,
         labels=nothing,
@@ -81,6 +81,14 @@ def test_step_of_a_scale_is_reached_and_not_passed() -> None:
     found = draw_saliency(make_learner(model), make_task("ordinal"), IMAGES, [0, 1, 2])
     head = model.head.weight.detach()
     expected = compute_by_formula(model, torch.stack([-head[0], head[0] - head[1], head[1]]))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_class_of_two_under_softmax_is_the_second_output() -> None:
+    model = Pooled(outputs=2)
+    task = make_task("binary", ("ill",), **{"loss.name": "softmax"})
+    found = draw_saliency(make_learner(model), task, IMAGES, [0, 0, 0])
+    expected = compute_by_formula(model, model.head.weight.detach()[[1, 1, 1]])
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

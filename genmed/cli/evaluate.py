@@ -54,6 +54,7 @@ def command(
     from genmed.cli.output import print_json
     from genmed.cli.screen import Plain
     from genmed.workflows.evaluation.kept import evaluate_own
+    from genmed.workflows.evaluation.over_seeds import add_seeds
     from genmed.workflows.overview import find_run
 
     folder = find_run(run, root_folder(root))
@@ -65,6 +66,7 @@ def command(
         evaluation = _evaluate_elsewhere(folder, asked)
     else:
         evaluation = evaluate_own(folder, Plain())
+    evaluation = add_seeds(folder, evaluation)
     print_json(evaluation) if json else print_evaluation(evaluation)
 
 
@@ -88,27 +90,28 @@ def _evaluate_elsewhere(folder: "RunFolder", asked: "Elsewhere") -> dict[str, An
         return evaluate_elsewhere(folder, asked, screen)
 
 
-SURE = {"auroc": "AUROC (95%)", "average_precision": "AP (95%)"}
-AT_THRESHOLD = {"sensitivity": "sensitivity", "specificity": "specificity", "f1": "F1", "net_benefit": "net benefit"}
-CALIBRATION = {"brier": "Brier", "ece": "ECE", "calibration_slope": "slope"}
-"""Metric -> what its column is called."""
+RANKING = ("auroc", "average_precision")
+CALIBRATION = ("brier", "ece", "calibration_slope")
+AT_THRESHOLD = ("sensitivity", "specificity", "f1", "net_benefit")
 
 
 def print_evaluation(evaluation: dict[str, Any]) -> None:
     """By class: how it ranks, and whether scores are probabilities; what is called at the threshold; by group."""
     from genmed.cli.output import print_table, show_number
     from genmed.cli.results import print_benchmark, print_pairs
+    from genmed.parts.metrics.names import METRIC_NAMES as CALLED
 
+    sure = [f"{CALLED[metric].short} (95%)" for metric in RANKING]
     names = [*evaluation["classes"], "macro"]
-    columns = ["positives", *SURE.values(), *CALIBRATION.values()]
+    columns = ["positives", *sure, *(CALLED[metric].short for metric in CALIBRATION)]
     rows = [
         [_call(name), _show_positives(evaluation, name)]
-        + [_show_estimate(evaluation, evaluation["metrics"], metric, name) for metric in SURE]
+        + [_show_estimate(evaluation, evaluation["metrics"], metric, name) for metric in RANKING]
         + [show_number(_value(evaluation, metric, name), 3) for metric in CALIBRATION]
         for name in names
     ]
     print_table(["class", *columns], rows, numbers=columns)
-    columns = ["threshold", *AT_THRESHOLD.values()]
+    columns = ["threshold", *(CALLED[metric].long for metric in AT_THRESHOLD)]
     rows = [
         [_call(name), show_number(evaluation["thresholds"].get(name))]
         + [show_number(_value(evaluation, metric, name), 3) for metric in AT_THRESHOLD]
@@ -118,24 +121,46 @@ def print_evaluation(evaluation: dict[str, Any]) -> None:
     if evaluation["groups"]:
         rows = [
             [group["by"], group["value"], f"{group['images']:,}", _show_count(group["patients"])]
-            + [_show_estimate(evaluation, group["metrics"], metric, "macro") for metric in SURE]
+            + [_show_estimate(evaluation, group["metrics"], metric, "macro") for metric in RANKING]
             for group in evaluation["groups"]
         ]
-        columns = ["images", "patients", *(f"mean {column}" for column in SURE.values())]
+        columns = ["images", "patients", *(f"mean {column}" for column in sure)]
         print_table(["by", "group", *columns], rows, numbers=columns)
     if evaluation["benchmark"]:
         print_benchmark(evaluation["benchmark"])
+    if evaluation["seeds"]:
+        _print_spread(evaluation, names)
     print_pairs(_describe(evaluation))
 
 
+def _print_spread(evaluation: dict[str, Any], names: list[str]) -> None:
+    from genmed.cli.output import print_table, show_number
+    from genmed.parts.metrics.names import METRIC_NAMES
+    from genmed.parts.report.seeds import find_spread, show_range
+
+    columns = [f"{METRIC_NAMES[metric].short} {what}" for metric in RANKING for what in ("mean", "sd", "range")]
+    rows = []
+    for name in names:
+        spreads = [find_spread(evaluation, metric, name) for metric in RANKING]
+        shown = [
+            [show_number(found["mean"], 3), show_number(found["sd"], 3), show_range(found)] if found else ["-"] * 3
+            for found in spreads
+        ]
+        rows.append([_call(name), *shown[0], *shown[1]])
+    over = f"over {len(evaluation['seeds']['seeds'])} seeds"
+    print_table([over, *columns], rows, numbers=columns, expendable=columns[:2:-1])
+
+
 def _describe(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
+    from genmed.parts.metrics.names import WHOLE_NAMES
+
     left_out, split, own = evaluation["undefined"], evaluation["split"], evaluation["own"]
     few = evaluation["without_interval"]
     judged = "studies, by the highest score of their images" if evaluation["studies"] else "images"
-    whole = [name for name in ("accuracy", "quadratic_kappa") if f"{split}_{name}" in evaluation["metrics"]]
+    whole = [name for name in WHOLE_NAMES if f"{split}_{name}" in evaluation["metrics"]]
     drawn = f"{evaluation['level']:.0%}, {evaluation['resamples']:,} resamples by {evaluation['unit']}"
     return [
-        *((name.replace("_", " "), _show_estimate(evaluation, evaluation["metrics"], name)) for name in whole),
+        *((WHOLE_NAMES[name].long, _show_whole(evaluation, name)) for name in whole),
         *_describe_last(evaluation),
         ("run", evaluation["run"]),
         ("data", f"{evaluation['dataset']}, {split}: {evaluation['images']:,} images"),
@@ -147,7 +172,7 @@ def _describe(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
         *([("left out", f"{', '.join(left_out)}: all or no images have it")] if left_out else []),
         *([("no interval", f"{', '.join(few)}: under 10 patients have it, or have it not")] if few else []),
         *([] if own else _describe_elsewhere(evaluation)),
-        ("seeds", "the intervals are of the test's patients alone, not of what another seed would have given"),
+        ("seeds", _describe_seeds(evaluation)),
     ]
 
 
@@ -156,10 +181,21 @@ def _describe_last(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
     last = evaluation.get("last")
     if not last:
         return []
-    means = [
-        f"mean {name} {_show_estimate(evaluation, last['metrics'], metric, 'macro')}" for metric, name in SURE.items()
-    ]
-    return [(f"last epoch ({last['epoch']})", ", ".join(means))]
+    from genmed.parts.metrics.names import METRIC_NAMES
+
+    means = {metric: _show_estimate(evaluation, last["metrics"], metric, "macro") for metric in RANKING}
+    shown = ", ".join(f"mean {METRIC_NAMES[metric].short} {value}" for metric, value in means.items())
+    return [(f"last epoch, {last['epoch']}", shown)]
+
+
+def _describe_seeds(evaluation: dict[str, Any]) -> str:
+    from genmed.parts.report.seeds import say_seeds, study_command
+
+    alone = "the intervals are of the test's patients alone"
+    if evaluation["seeds"]:
+        return f"{say_seeds(evaluation['seeds'])}; {alone}"
+    command = study_command(evaluation["run"]) + ("" if evaluation["own"] else ", then `genmed evaluate` for each run")
+    return f"{alone}, and no other seed is known: {command}"
 
 
 def _describe_elsewhere(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
@@ -181,6 +217,18 @@ def _call(name: str) -> str:
 def _value(evaluation: dict[str, Any], metric: str, name: str) -> float | None:
     value: float | None = evaluation["metrics"][f"{evaluation['split']}_{metric}_{name}"]["value"]
     return value
+
+
+def _show_whole(evaluation: dict[str, Any], metric: str) -> str:
+    """`0.914 (0.889, 0.937); over 3 seeds 0.910, sd 0.004, 0.906 to 0.914`."""
+    from genmed.cli.output import show_number
+    from genmed.parts.report.seeds import find_spread, show_range
+
+    shown, spread = _show_estimate(evaluation, evaluation["metrics"], metric), find_spread(evaluation, metric)
+    if not spread:
+        return shown
+    numbers = f"{show_number(spread['mean'], 3)}, sd {show_number(spread['sd'], 3)}, {show_range(spread)}"
+    return f"{shown}; over {len(evaluation['seeds']['seeds'])} seeds {numbers}"
 
 
 def _show_positives(evaluation: dict[str, Any], name: str) -> str:

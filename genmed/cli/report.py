@@ -56,8 +56,8 @@ def _report_run(folder: "RunFolder", data_root: Path | None) -> list[Path]:
     from genmed.cli.screen import open_screen
     from genmed.ground.interpreter import restart
     from genmed.workflows.configure import interpreter_variables
+    from genmed.workflows.finished import check_complete
     from genmed.workflows.identity import read_config
-    from genmed.workflows.report.gathering import check_complete
 
     document = folder.read()
     check_complete(document)

@@ -4,12 +4,11 @@ from typing import Any
 
 from genmed.cli.output import paint, print_table, show_note, show_number
 
-WHOLE = ("accuracy", "quadratic_kappa")
-"""Metrics of all classes together."""
-
 
 def print_results(described: dict[str, Any]) -> None:
     """Each class's test and validation AUROC, and the mean; then what identifies the run."""
+    from genmed.parts.metrics.names import METRIC_NAMES, WHOLE_NAMES
+
     metrics = described["metrics"]
     prefix = "test_auroc_"
     labels = [name.removeprefix(prefix) for name in metrics if name.startswith(prefix)]
@@ -24,14 +23,15 @@ def print_results(described: dict[str, Any]) -> None:
         for label in labels
     ]
     if rows:
-        columns = ["class", "test AUROC", "test AP", "val AUROC (used for selection)"]
+        auroc, precision = METRIC_NAMES["auroc"].short, METRIC_NAMES["average_precision"].short
+        columns = ["class", f"test {auroc}", f"test {precision}", f"val {auroc} (used for selection)"]
         print_table(columns, rows, numbers=columns[1:])
     if described["benchmark"]:
         print_benchmark(described["benchmark"])
-    whole = [(name, metrics[f"test_{name}"]) for name in WHOLE if f"test_{name}" in metrics]
+    whole = [(name, metrics[f"test_{name}"]) for name in WHOLE_NAMES if f"test_{name}" in metrics]
     print_pairs(
         [
-            *((f"test {name.replace('_', ' ')}", show_number(value)) for name, value in whole),
+            *((f"test {WHOLE_NAMES[name].long}", show_number(value)) for name, value in whole),
             ("run", described["name"]),
             ("status", described["status"]),
             ("folder", described["path"]),

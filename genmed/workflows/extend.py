@@ -9,13 +9,14 @@ from genmed.engine.checkpoint import Checkpoint, read_chain, read_progress
 from genmed.engine.checkpoint_store import CheckpointStore
 from genmed.engine.learner import fingerprint_learner
 from genmed.engine.progress import Progress
-from genmed.ground.errors import ConfigError, RecordError, RequestError
+from genmed.ground.errors import ConfigError, RecordError
 from genmed.records.config import Config, ResolvedConfig, flatten
 from genmed.records.registry import open_registry
 from genmed.records.run_folder import RunDocument, RunFolder, Start, check_root, new_run_folder
 from genmed.workflows.acceptance import find_differences, note_accepted, take_accepted
 from genmed.workflows.assemble import Session, assemble
 from genmed.workflows.execute import execute
+from genmed.workflows.finished import check_complete
 from genmed.workflows.identity import list_former, read_config
 from genmed.workflows.index import Index, open_for_writing, record_of
 from genmed.workflows.reporting import Reporter
@@ -25,11 +26,7 @@ from genmed.workflows.train import introduce, open_store, run_prefix, write_reco
 
 def extended_config(folder: RunFolder, document: RunDocument, epochs: int, data_root: Path | None = None) -> Config:
     """The finished run's config with more epochs. Raises RequestError where it cannot be continued so."""
-    if document.status != "completed":
-        raise RequestError(
-            f"{document.name} is {document.true_status}: only a finished run takes more epochs",
-            f"finish it first: genmed resume {document.id}",
-        )
+    check_complete(document)
     if epochs <= document.epochs_done:
         raise ConfigError(f"--epochs must be more than the {document.epochs_done} of {document.name}, got {epochs}")
     config = read_config(folder, document, data_root)

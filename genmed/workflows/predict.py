@@ -48,8 +48,8 @@ def predict(
 ) -> Predictions:
     """paths: images, and folders whose images are taken with those below. any_kind: score what the run has not seen.
 
-    Raises RequestError for an image whose size or colour the run has seen none of, DataError for one that cannot be
-    read, RecordError where the run is not complete or its state is gone.
+    Raises RequestError for an image whose size or colour the run has seen none of, and where the run is not
+    complete; DataError for an image that cannot be read, RecordError where the run's state is gone.
     """
     images = list_named(paths)
     trained = load_trained(folder, device)

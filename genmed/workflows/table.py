@@ -10,13 +10,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from genmed.ground.errors import RecordError, RequestError, RunNotFoundError
+from genmed.ground.errors import RecordError, RunNotFoundError
 from genmed.ground.files import write_text
 from genmed.ground.sealed import read_sealed
 from genmed.records.registry import Registry, RunRow
 from genmed.records.run_folder import RunFolder
 from genmed.workflows.known import open_true
 from genmed.workflows.listing import OWN, Choice, choose_runs, judge_status
+from genmed.workflows.places import check_place
 
 IDENTITY = ("name", "id", "status", "created", "ended", "dataset", "model", "seed", "device", "parent", "tags", "note")
 PROGRESS = ("epochs_done", "epochs_total", "steps_done")
@@ -48,9 +49,8 @@ class Table:
         return [{"schema": 1, **row} for row in plain]
 
     def write(self, path: Path) -> None:
-        """Raises RequestError where the file is there, StorageError."""
-        if path.exists():
-            raise RequestError(f"{path} exists", "name another file with --out, or remove that one")
+        """Raises StorageError where the file is there, or cannot be written."""
+        check_place(path, "--out")
         write_text(path, self.to_csv())
 
 

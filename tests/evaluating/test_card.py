@@ -31,7 +31,7 @@ def test_card_says_what_the_run_left(trained: Genmed, tmp_path: Path) -> None:
     assert f"| {found['value']:.3f} (" in row or f"| {found['value']:.3f} |" in row
     assert f"| {own['positives']['Effusion']} |" in row
     assert f"No figure for {', '.join(own['undefined'])}" in card
-    assert "nobody has tried yet: genmed verify" in card
+    assert "not verified. No verification was made yet. To train it again and compare: `genmed verify" in card
     assert card.count("*To be written by the authors:*") == 3
 
 
@@ -52,4 +52,4 @@ def test_run_under_way_has_no_card(genmed: Genmed, tiny: Arguments) -> None:
     for command in ("card", "evaluate"):
         result = genmed(command, "latest", *(["--split", "all"] if command == "evaluate" else []))
         assert result.code == 2
-        assert "is failed (finish it with: genmed resume" in result.err
+        assert "is failed, and this needs a finished run (finish it with: genmed resume" in result.err

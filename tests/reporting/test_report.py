@@ -125,7 +125,7 @@ def test_report_of_a_run_that_is_not_finished_is_refused(copied: Genmed) -> None
     edit_document(copied.run_folder() / "run.json", lambda document: document.update(status="interrupted"))
     result = copied("report", "latest")
     assert result.code == REFUSED
-    assert "is interrupted: a report is made of a finished run" in result.err
+    assert "is interrupted, and this needs a finished run (finish it with: genmed resume" in result.err
 
 
 def test_report_that_fails_at_the_end_fails_no_run(genmed: Genmed, tiny: Arguments, tmp_path: Path) -> None:

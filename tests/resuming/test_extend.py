@@ -115,8 +115,8 @@ def test_no_more_epochs_than_done_are_refused(finished: Genmed, epochs: int) -> 
 def test_unfinished_run_takes_no_more_epochs(killed: Genmed) -> None:
     result = killed("resume", "latest", "--epochs", 9, "--json")
     assert result.code == 2
-    assert "is interrupted: only a finished run takes more epochs" in result.json["error"]["message"]
-    assert result.json["error"]["hint"].startswith("finish it first: genmed resume ")
+    assert "is interrupted, and this needs a finished run" in result.json["error"]["message"]
+    assert result.json["error"]["hint"].startswith("finish it with: genmed resume ")
     assert len(list((killed.root / "runs").iterdir())) == 1
 
 

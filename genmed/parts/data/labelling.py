@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from genmed.ground.errors import ConfigError, DataError
-from genmed.parts.data.records import UNKNOWN, Labels, Records, TaskKind
+from genmed.parts.data.records import EXCLUSIVE, UNKNOWN, Labels, Records, TaskKind
 from genmed.parts.data.tables import Table
 from genmed.records.config import suggest
 from genmed.records.config.sections import Labels as LabelsConfig
@@ -115,15 +115,14 @@ def _check_names(config: LabelsConfig, records: Records) -> None:
 
 
 def _as_task(records: Records, task: TaskKind) -> Records:
-    one_each = {"multi-class", "ordinal"}
-    if {records.task, task} <= one_each or (task == "binary" and len(records.classes) == 1):
+    if {records.task, task} <= {*EXCLUSIVE} or (task == "binary" and len(records.classes) == 1):
         return replace(records, task=task)
     if task == "multi-label" and records.task == "multi-class":  # each class by itself, though one excludes the others
         return replace(records, task=task)
     if task == "binary" and records.task == "multi-class" and len(records.classes) == 2:  # the second is what is scored
         return replace(records, task=task, classes=records.classes[1:], labels=records.labels[:, 1:])
     known = (records.labels != UNKNOWN).any(1)
-    if task in one_each and records.task == "multi-label" and ((records.labels == 1).sum(1) == known).all():
+    if task in EXCLUSIVE and records.task == "multi-label" and ((records.labels == 1).sum(1) == known).all():
         return replace(records, task=task)
     raise ConfigError(
         f"labels.task is {task}, but the data are {records.task} with {len(records.classes)} classes",

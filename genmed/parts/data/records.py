@@ -14,6 +14,8 @@ from genmed.ground.errors import ConfigError, DataError
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int8]
 TaskKind = Literal["multi-label", "binary", "multi-class", "ordinal"]
+EXCLUSIVE: tuple[TaskKind, ...] = ("multi-class", "ordinal")
+"""Of whose classes each image has one."""
 Colour = Literal["grey", "rgb"]
 
 SPLITS = ("train", "val", "test")

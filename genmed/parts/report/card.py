@@ -9,19 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from genmed.ground.wording import name_some, say_count
+from genmed.parts.metrics.names import METRIC_NAMES, WHOLE_NAMES
+from genmed.parts.report.seeds import find_spread, say_seeds, show_range, show_spread, study_command
 
 ASKED = "*To be written by the authors:*"
-METRICS = {
-    "auroc": "AUROC",
-    "average_precision": "average precision",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "f1": "F1",
-    "brier": "Brier score",
-    "calibration_slope": "calibration slope",
-    "ece": "expected calibration error",
-}
-WHOLE = {"accuracy": "accuracy", "quadratic_kappa": "quadratic kappa"}
+RANKING = ("auroc", "average_precision")
+"""What is told of a group, and over seeds."""
+SPREAD = ("mean ± sd", "lowest to highest")
 
 
 @dataclass(frozen=True)
@@ -37,7 +31,7 @@ class Documents:
     environment: Mapping[str, Any]
     """environment.json"""
     evaluations: Sequence[Mapping[str, Any]]
-    """The run's own test first."""
+    """With `seeds`; the run's own test first."""
     verdict: str
     """Of the last verification, in a sentence."""
     parameters: int | None = None
@@ -50,7 +44,7 @@ def write_card(documents: Documents) -> str:
         *_tell_model(documents),
         *_tell_use(),
         *_tell_training(documents),
-        *(line for evaluation in documents.evaluations for line in _tell_evaluation(evaluation)),
+        *(line for evaluation in documents.evaluations for line in _tell_evaluation(evaluation, documents.run["name"])),
         *_tell_caveats(documents),
         *_tell_reproduction(documents),
     ]
@@ -102,7 +96,7 @@ def _tell_training(documents: Documents) -> list[str]:
     return ["## Training data", _list(known), "Images with each finding:", _table(header, rows)]
 
 
-def _tell_evaluation(evaluation: Mapping[str, Any]) -> list[str]:
+def _tell_evaluation(evaluation: Mapping[str, Any], run: str) -> list[str]:
     side, own = evaluation["split"], evaluation["own"]
     title = "Results on the run's own test" if own else f"Results on {evaluation['dataset']}, {side}"
     patients = f" of {say_count(evaluation['patients'], 'patient')}" if evaluation["patients"] is not None else ""
@@ -117,24 +111,40 @@ def _tell_evaluation(evaluation: Mapping[str, Any]) -> list[str]:
         told.append(f"**The run was trained or selected on {say_count(evaluation['trained_on'], 'image')} of these.**")
     if not own and evaluation["related"]:
         told.append("**The two datasets share images.**")
-    whole = {shown: _show(evaluation, side, name) for name, shown in WHOLE.items() if _has(evaluation, side, name)}
-    told += [_list({name.capitalize(): value for name, value in whole.items()})] if whole else []
-    header = ["class", "positive", *METRICS.values()]
+    whole = [name for name in WHOLE_NAMES if _has(evaluation, side, name)]
+    shown = {WHOLE_NAMES[name].long.capitalize(): _show(evaluation, side, name) for name in whole}
+    told += [_list(shown)] if shown else []
+    header = ["class", "positive", *(metric.long for metric in METRIC_NAMES.values())]
     names = {**{name: name for name in evaluation["classes"]}, "macro": "**mean of classes**"}
     rows = [
-        [shown, _count(evaluation, name), *(_show(evaluation, side, f"{metric}_{name}") for metric in METRICS)]
+        [shown, _count(evaluation, name), *(_show(evaluation, side, f"{metric}_{name}") for metric in METRIC_NAMES)]
         for name, shown in names.items()
     ]
     told.append(_table(header, rows))
+    told += _tell_seeds(evaluation, names, run)
     if evaluation["groups"]:
-        header = ["by", "group", "images", "patients", "mean AUROC", "mean average precision"]
+        header = ["by", "group", "images", "patients", *(f"mean {METRIC_NAMES[metric].long}" for metric in RANKING)]
         rows = [
             [group["by"], group["value"], f"{group['images']:,}", _say_patients(group["patients"])]
-            + [_show(group, side, f"{metric}_macro") for metric in ("auroc", "average_precision")]
+            + [_show(group, side, f"{metric}_macro") for metric in RANKING]
             for group in evaluation["groups"]
         ]
         told += ["By group:", _table(header, rows)]
     return told
+
+
+def _tell_seeds(evaluation: Mapping[str, Any], names: Mapping[str, str], run: str) -> list[str]:
+    """names: of classes and their mean, as they are shown."""
+    seeds = evaluation["seeds"]
+    if not seeds:
+        return [f"Spread over seeds: no other seed was measured on these images: `{study_command(run)}`."]
+    header = ["class", *(f"{METRIC_NAMES[metric].long}, {what}" for metric in RANKING for what in SPREAD)]
+    found = {name: [find_spread(evaluation, metric, name) for metric in RANKING] for name in names}
+    rows = [
+        [names[name], *(cell or "-" for spread in spreads for cell in (show_spread(spread), show_range(spread)))]
+        for name, spreads in found.items()
+    ]
+    return [f"Spread over {say_seeds(seeds)}; it is no part of the intervals:", _table(header, rows)]
 
 
 def _tell_caveats(documents: Documents) -> list[str]:

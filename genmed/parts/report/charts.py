@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from genmed.parts.data.records import EXCLUSIVE
 from genmed.parts.metrics import Scores, Truth
 from genmed.parts.metrics.calibration import draw_reliability
 from genmed.parts.metrics.curves import Curve, draw_net_benefit, draw_precision_recall, draw_roc
+from genmed.parts.metrics.names import METRIC_NAMES, WHOLE_NAMES
 from genmed.parts.metrics.statistics import Flags, Floats
 from genmed.parts.report.figures import Axis, Dots, Figure, Forest, Line, Mark, Panel, Row, Steps, Table
 from genmed.parts.report.numbers import (
@@ -75,7 +77,8 @@ def draw_training(rows: Sequence[Mapping[str, float | None]], selected: int) -> 
         line for name, role in (("train", "first"), ("val", "second")) if (line := _trace(rows, f"{name}_loss", role))
     ]
     panels = [_draw_epochs("Loss", epochs, [Line(line.x, line.y, line.role, NAMES[line.role]) for line in losses])]
-    for metric, title in VALIDATION.items():
+    for metric in VALIDATED:
+        title = f"Validation {(METRIC_NAMES | WHOLE_NAMES)[metric].long}"
         mean = _trace(rows, f"val_{metric}_macro", "first") or _trace(rows, f"val_{metric}", "first")
         if mean:
             prefix = f"val_{metric}_"
@@ -91,17 +94,12 @@ def draw_training(rows: Sequence[Mapping[str, float | None]], selected: int) -> 
 
 
 NAMES = {"first": "training", "second": "validation"}
-VALIDATION = {
-    "auroc": "Validation AUROC",
-    "average_precision": "Validation average precision",
-    "accuracy": "Validation accuracy",
-    "quadratic_kappa": "Validation quadratic kappa",
-}
+VALIDATED = ("auroc", "average_precision", *WHOLE_NAMES)
 
 
 def draw_curves(classes: Sequence[OfClass], evaluation: Document) -> list[Figure]:
     """Five figures with a panel a class."""
-    unit = "studies" if evaluation["studies"] and evaluation["task"] in ("multi-label", "binary") else "images"
+    unit = "studies" if evaluation["studies"] and evaluation["task"] not in EXCLUSIVE else "images"
     return [
         Figure(
             "roc",

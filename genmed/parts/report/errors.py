@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genmed.parts.data.records import TaskKind
+from genmed.parts.data.records import EXCLUSIVE, TaskKind
 from genmed.parts.metrics import Scores, Truth
 
 COUNT = 12
@@ -50,7 +50,7 @@ def choose_errors(
 
     scores, truth: (N, L), -1 for unknown.
     """
-    if kind in ("multi-class", "ordinal"):
+    if kind in EXCLUSIVE:
         return _choose_exclusive(scores, truth, classes)[:count]
     queues = [_list_errors(scores, truth, column, name, thresholds.get(name)) for column, name in enumerate(classes)]
     chosen: list[WrongCall] = []

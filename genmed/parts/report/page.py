@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from genmed.parts.metrics.names import METRIC_NAMES
 from genmed.parts.report.figures import Figure
 from genmed.parts.report.table import Cell
 
@@ -25,6 +26,8 @@ class Headline:
     name: str
     interval: str
     says: str = ""
+    seeds: str = ""
+    """Its spread over them."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,6 @@ def _render(template: str, page: Any) -> str:
     from markupsafe import Markup
 
     from genmed.parts.report.svg import WIDE, draw_forest, draw_panel
-    from genmed.parts.report.table import COLUMNS
 
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
     environment = Environment(
@@ -136,7 +138,7 @@ def _render(template: str, page: Any) -> str:
         style=Markup(style),
         script=Markup(script),
         script_digest=_digest(script),
-        columns=list(COLUMNS.values()),
+        metric_names=list(METRIC_NAMES.values()),
         by_class=BY_CLASS,
         draw_panel=draw_panel,
         wide=WIDE,

@@ -12,7 +12,7 @@ from typing import Any
 from genmed import __version__
 from genmed.engine.checkpoint import Checkpoint, describe_checkpoint, list_checkpoints
 from genmed.ground.archive import CHUNK, Archive, ArchiveWriter
-from genmed.ground.errors import RecordError, RequestError, StorageError
+from genmed.ground.errors import RecordError, RequestError
 from genmed.ground.files import storage_errors, sync_folder, temporary_beside
 from genmed.ground.fingerprints import digest_bytes, digest_file
 from genmed.ground.sealed import read_sealed, seal_document
@@ -22,6 +22,7 @@ from genmed.workflows.bundle import layout
 from genmed.workflows.bundle.record import check_record
 from genmed.workflows.claim import refuse_running
 from genmed.workflows.integrity import find_damage
+from genmed.workflows.places import check_place
 
 CHECKPOINTS = ("all", "best", "last", "none")
 Content = bytes | Path
@@ -62,7 +63,7 @@ def export_bundle(folder: RunFolder, root: Path, out: Path, checkpoints: str = "
     """
     document = folder.read()
     refuse_running(folder, document, root)
-    _check_place(out)
+    check_place(out, "--out")
     if damage := find_damage(folder, document):
         raise RecordError(f"{document.name} is damaged: {'; '.join(damage)}", "mend it first: genmed resume")
     check_record(folder, document)  # what would be refused elsewhere is refused here
@@ -76,13 +77,6 @@ def export_bundle(folder: RunFolder, root: Path, out: Path, checkpoints: str = "
     sha256 = _write(out, packed, described)
     names = tuple(checkpoint.path for checkpoint in chosen)
     return Export(out, out.stat().st_size, len(packed), sha256, document.name, digest_file(folder.trace_path), names)
-
-
-def _check_place(out: Path) -> None:
-    if out.exists() or out.is_symlink():
-        raise StorageError(f"{out} exists, and nothing is overwritten", "choose another --out, or remove it")
-    if not out.absolute().parent.is_dir():
-        raise StorageError(f"there is no folder {out.absolute().parent}", "make it, or choose another --out")
 
 
 def _choose(folder: RunFolder, document: RunDocument, wanted: str) -> list[Checkpoint]:
@@ -143,7 +137,7 @@ def _write(out: Path, contents: dict[str, Content], described: dict[str, dict[st
             with open(building, "rb") as file:
                 layout.check_sizes(Archive(file, layout.MOST_FILES))
             sha256 = digest_file(building)
-            _check_place(out)  # by another process meanwhile
+            check_place(out, "--out")  # by another process meanwhile
             building.rename(out)
             sync_folder(out.absolute().parent)
         except BaseException:

@@ -14,7 +14,7 @@ from genmed.ground.fingerprints import digest_file
 from genmed.ground.wording import name_some
 from genmed.parts.data.cache import ImageBytes
 from genmed.parts.data.datasets import find_dataset, is_related
-from genmed.parts.data.records import SPLITS, Records
+from genmed.parts.data.records import EXCLUSIVE, SPLITS, Records
 from genmed.parts.data.split import assign_sides
 from genmed.parts.data.synonyms import match_classes
 from genmed.parts.metrics import Scores
@@ -36,7 +36,6 @@ SIDES = (*SPLITS, ALL)
 SECTIONS = ("data.", "labels.", "manifest.")
 """What of a config is about data."""
 ORIGINS = {"data.dataset": "--dataset", "data.root": "--data-root"}
-EXCLUSIVE = ("multi-class", "ordinal")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from genmed.records.run_folder import RunFolder, now
 from genmed.workflows.evaluation.benchmark import compare_with_published
 from genmed.workflows.evaluation.measured import Results, choose_by_validation, measure_results
 from genmed.workflows.evaluation.scored import read_scored
+from genmed.workflows.finished import check_complete
 from genmed.workflows.identity import read_config
 from genmed.workflows.index import note_evaluation
 from genmed.workflows.reporting import Reporter, Silent
@@ -26,8 +27,9 @@ SILENT = Silent()
 def evaluate_own(folder: RunFolder, reporter: Reporter = SILENT) -> dict[str, Any]:
     """Results on the run's own test images, from its own tables; kept, and returned.
 
-    Raises RecordError where the run is not complete or its tables are damaged.
+    Raises RequestError where the run is not complete, RecordError where its tables are damaged.
     """
+    check_complete(folder.read())
     results = _measure_table(folder, folder.predictions_path)
     described = read_sealed(folder.data_path)
     known = {

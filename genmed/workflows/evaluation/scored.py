@@ -13,7 +13,7 @@ import numpy.typing as npt
 from genmed.ground.errors import RecordError
 from genmed.ground.fingerprints import digest_file
 from genmed.ground.sealed import read_sealed
-from genmed.parts.data.records import UNKNOWN, TaskKind
+from genmed.parts.data.records import EXCLUSIVE, UNKNOWN, TaskKind
 from genmed.parts.data.traits import TRAITS
 from genmed.parts.metrics import Scores, Truth, pool_studies
 from genmed.parts.metrics.sample import Sample
@@ -74,7 +74,7 @@ class Scored:
 
     def pool(self) -> Scored:
         """A row a study, where images of a study are judged together: not where classes exclude each other."""
-        if not self.studies or self.kind not in ("multi-label", "binary"):
+        if not self.studies or self.kind in EXCLUSIVE:
             return self
         scores, truth = pool_studies(self.scores, self.truth, self.studies)
         _, first = np.unique(np.asarray(self.studies), return_index=True)

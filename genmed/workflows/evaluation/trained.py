@@ -7,20 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from genmed.engine.checkpoint import (
-    Checkpoint,
-    describe_checkpoint,
-    list_checkpoints,
-    restore_weights,
-)
-from genmed.engine.checkpoint_store import find_epoch_end
+from genmed.engine.checkpoint import Checkpoint, restore_weights
 from genmed.engine.evaluation import evaluate
 from genmed.engine.learner import Learner, build_learner
 from genmed.engine.normalise import Scaling
 from genmed.engine.objective import choose_objective, count_outputs
 from genmed.engine.task import Task
 from genmed.ground.determinism import apply_settings
-from genmed.ground.errors import RecordError
 from genmed.ground.sealed import read_sealed
 from genmed.ground.user_files import is_user_file
 from genmed.parts.data.augmentation import Strength
@@ -31,6 +24,7 @@ from genmed.parts.metrics import Scores
 from genmed.records.config import Config
 from genmed.records.run_folder import RunDocument, RunFolder
 from genmed.workflows.assemble import choose_device
+from genmed.workflows.finished import check_complete, find_selected
 from genmed.workflows.identity import read_config
 
 
@@ -50,10 +44,9 @@ class Trained:
 
 
 def load_trained(folder: RunFolder, device: str = "auto") -> Trained:
-    """Reads what the run left. Raises RecordError where it is not complete or its state is gone."""
+    """Reads what the run left. Raises RequestError where it is not complete, RecordError where its state is gone."""
     document = folder.read()
-    if document.status != "completed":
-        raise RecordError(f"{document.name} is {document.true_status}", f"finish it with: genmed resume {document.id}")
+    check_complete(document)
     config, described = read_config(folder, document), read_sealed(folder.data_path)
     values: dict[str, Any] = {"compute.device": choose_device(device), "model.weights": "random"}
     values["model.mode"] = "full_finetune"  # which parameters were trained is no matter any more
@@ -68,22 +61,12 @@ def load_trained(folder: RunFolder, device: str = "auto") -> Trained:
         kind=described.get("task", "multi-label"),
         channels=described.get("channels", 3 if config.data.colour == "rgb" else 1),
         scaling=Scaling(_plain(scaling["mean"]), _plain(scaling["std"])),
-        checkpoint=_find_selected(folder, document, config),
+        checkpoint=find_selected(folder, document),
     )
 
 
 def _plain(value: float | list[float]) -> float | tuple[float, ...]:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _find_selected(folder: RunFolder, document: RunDocument, config: Config) -> Checkpoint:
-    """The best epoch's state or the last one's, as the run's results are of."""
-    paths = list_checkpoints(folder.checkpoints_path)
-    best = config.training.select == "best"
-    path = find_epoch_end(paths, document.best_epoch) if best else next(reversed(paths), None)
-    if path is None:
-        raise RecordError(f"{folder.checkpoints_path} lacks the {'best' if best else 'last'} state of {document.name}")
-    return describe_checkpoint(path)
 
 
 def restore_learner(trained: Trained, images: ImageBytes, side: str) -> tuple[Learner, Task]:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from genmed.ground.errors import RequestError, StorageError
+from genmed.ground.errors import RequestError
 from genmed.ground.files import write_text
+from genmed.parts.metrics.names import METRIC_NAMES, WHOLE_NAMES
 from genmed.parts.report.charts import make_forest_axis
 from genmed.parts.report.figures import Figure, Forest, Row
-from genmed.parts.report.numbers import find_estimate, show, show_interval
+from genmed.parts.report.numbers import find_estimate
 from genmed.parts.report.page import ComparisonPage, render_comparison
-from genmed.parts.report.table import COLUMNS, Cell
+from genmed.parts.report.seeds import say_seeds
+from genmed.parts.report.table import Cell, measure_cell
 from genmed.records.config import flatten
 from genmed.records.config.sections import affects_bits
 from genmed.records.run_folder import RunFolder
+from genmed.workflows.places import check_place
 from genmed.workflows.report.gathering import Gathered, gather
-from genmed.workflows.report.words import WHOLE, say_extent, say_value, say_verdict
+from genmed.workflows.report.words import say_extent, say_value, say_verdict
 
 
 def write_comparison(folders: Sequence[RunFolder], out: Path) -> Path:
@@ -24,12 +27,7 @@ def write_comparison(folders: Sequence[RunFolder], out: Path) -> Path:
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
         raise RequestError("the same run is named twice", "name each run once")
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise RequestError(f"--out must end in .html, got {out}")
-    if out.exists() or out.is_symlink():
-        raise StorageError(f"{out} exists, and nothing is overwritten", "choose another --out, or remove it")
-    if not out.absolute().parent.is_dir():
-        raise StorageError(f"there is no folder {out.absolute().parent}", "make it, or choose another --out")
+    check_place(out, "--out", ".html", ".htm")
     page = render_comparison(make_comparison([gather(folder) for folder in folders]))
     write_text(out, page)
     return out
@@ -38,7 +36,7 @@ def write_comparison(folders: Sequence[RunFolder], out: Path) -> Path:
 def make_comparison(runs: Sequence[Gathered]) -> ComparisonPage:
     """The runs in the order given, side by side."""
     names = [run.document.name for run in runs]
-    whole = [metric for metric in WHOLE if any(_has(run, metric) for run in runs)]
+    whole = [metric for metric in WHOLE_NAMES if any(_has(run, metric) for run in runs)]
     means = [_make_row(run, "macro") for run in runs]
     shared = [name for name in runs[0].evaluation["classes"] if all(name in run.evaluation["classes"] for run in runs)]
     by_class = [(name, [_make_row(run, name) for run in runs]) for name in shared]
@@ -46,9 +44,9 @@ def make_comparison(runs: Sequence[Gathered]) -> ComparisonPage:
     return ComparisonPage(
         title=f"{len(runs)} runs",
         kicker="Comparison of runs, each on its own test",
-        columns=["AUROC", *(WHOLE[metric] for metric in whole), *(COLUMNS[metric][0] for metric in MEANS)],
+        columns=[_head(metric) for metric in ("auroc", *whole, *MEANS)],
         rows=[(run.document.name, _list_cells(run, whole)) for run in runs],
-        table_caption="Means of classes, with intervals by resamples of each run's test patients.",
+        table_caption=f"Means of classes, with intervals by resamples of each run's test patients. {_say_seeds(runs)}",
         forest=Figure("means", "AUROC", "Mean of classes.", forests=[Forest("", axis, means)]),
         by_class=Figure(
             "classes",
@@ -64,6 +62,10 @@ def make_comparison(runs: Sequence[Gathered]) -> ComparisonPage:
         notes=_list_notes(runs),
         footer="Made by genmed from the records of the runs. Research use; not a medical device.",
     )
+
+
+def _head(metric: str) -> str:
+    return METRIC_NAMES[metric].short if metric in METRIC_NAMES else WHOLE_NAMES[metric].long
 
 
 MEANS = ("average_precision", "brier", "ece", "calibration_slope")
@@ -88,17 +90,24 @@ def _list_notes(runs: Sequence[Gathered]) -> list[str]:
     return notes
 
 
+def _say_seeds(runs: Sequence[Gathered]) -> str:
+    """What stands in the third line of the table, and of which runs."""
+    said = [f"{run.document.name}, {say_seeds(run.evaluation['seeds'])}" for run in runs if run.evaluation["seeds"]]
+    if not said:
+        return "Of each run one seed was trained: they may differ by that alone."
+    return f"Third line: mean ± standard deviation over seeds, which is not in the intervals. {'; '.join(said)}."
+
+
 def _has(run: Gathered, metric: str) -> bool:
     return find_estimate(run.evaluation, metric)["value"] is not None
 
 
 def _list_cells(run: Gathered, whole: Sequence[str]) -> list[Cell]:
-    found = [find_estimate(run.evaluation, "auroc", "macro")]
-    found += [find_estimate(run.evaluation, metric) for metric in whole]
-    found += [find_estimate(run.evaluation, metric, "macro") for metric in MEANS]
-    verdict = say_verdict(run)
+    verdict = say_verdict(run.verification, run.document.name)
     return [
-        *(Cell(show(entry["value"]), show_interval(entry).replace(" to ", "–"), entry["value"]) for entry in found),
+        measure_cell(run.evaluation, "auroc", "macro"),
+        *(measure_cell(run.evaluation, metric) for metric in whole),
+        *(measure_cell(run.evaluation, metric, "macro") for metric in MEANS),
         Cell(say_extent(run).removeprefix("over "), "", run.evaluation["images"]),
         Cell(verdict.word, "", {"good": 2, "open": 1, "bad": 0}[verdict.tone]),
     ]

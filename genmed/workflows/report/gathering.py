@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from genmed.ground.errors import RequestError
 from genmed.ground.sealed import read_sealed
 from genmed.records.config import Config
 from genmed.records.run_folder import RunDocument, RunFolder
 from genmed.workflows.evaluation.kept import own_results
+from genmed.workflows.evaluation.over_seeds import add_seeds
 from genmed.workflows.evaluation.scored import Scored, read_scored
+from genmed.workflows.finished import check_complete
 from genmed.workflows.identity import read_config
 
 
@@ -24,6 +25,7 @@ class Gathered:
     data: Mapping[str, Any]
     environment: Mapping[str, Any]
     evaluation: Mapping[str, Any]
+    """With `seeds`."""
     epochs: list[dict[str, float | None]]
     """The rows of metrics.csv."""
     verification: Mapping[str, Any] | None
@@ -42,17 +44,8 @@ def gather(folder: RunFolder) -> Gathered:
         config=read_config(folder, document),
         data=read_sealed(folder.data_path),
         environment=read_sealed(folder.environment_path),
-        evaluation=own_results(folder),
+        evaluation=add_seeds(folder, own_results(folder)),
         epochs=folder.read_metrics(),
         verification=verifications[-1] if verifications else None,
         test=read_scored(folder, "test"),
     )
-
-
-def check_complete(document: RunDocument) -> None:
-    """Raises RequestError where the run is not complete."""
-    if document.true_status != "completed":
-        raise RequestError(
-            f"{document.name} is {document.true_status}: a report is made of a finished run",
-            f"`genmed resume {document.name}` goes on with it",
-        )

@@ -9,18 +9,13 @@ from typing import Protocol
 
 import numpy as np
 
-from genmed.engine.checkpoint import (
-    Checkpoint,
-    check_checkpoint,
-    describe_checkpoint,
-    list_checkpoints,
-    restore_weights,
-)
+from genmed.engine.checkpoint import restore_weights
 from genmed.engine.saliency import draw_saliency
 from genmed.ground.errors import GenmedError, RecordError
 from genmed.parts.report.pictures import Picture
-from genmed.records.run_folder import RunDocument, RunFolder
+from genmed.records.run_folder import RunFolder
 from genmed.workflows.assemble import Session, assemble
+from genmed.workflows.finished import find_selected
 from genmed.workflows.identity import read_config
 from genmed.workflows.reporting import Reporter, Silent
 
@@ -89,19 +84,3 @@ class LoadedPictures:
             raise RecordError("the data are not those that the run was trained on")
         restore_weights(checkpoint, session.learner)
         return session
-
-
-def find_selected(folder: RunFolder, document: RunDocument) -> Checkpoint:
-    """The checkpoint whose weights were tested. Raises RecordError where it is missing or damaged."""
-    found = [describe_checkpoint(path) for path in list_checkpoints(folder.checkpoints_path)]
-    if document.config.get("training.select") == "best":
-        fitting = [entry for entry in found if entry.is_end_of(document.best_epoch)]
-        what = f"of epoch {document.best_epoch}, the best"
-    else:
-        fitting = [entry for entry in found if entry.step == document.steps_done]
-        what = f"of step {document.steps_done}, the last"
-    if not fitting:
-        raise RecordError(f"the checkpoint {what}, is gone")
-    if problems := check_checkpoint(fitting[-1].folder):
-        raise RecordError(f"the checkpoint {what}, is damaged: {problems[0]}")
-    return fitting[-1]

@@ -8,6 +8,7 @@ import numpy as np
 
 from genmed.ground.errors import GenmedError
 from genmed.ground.files import storage_errors, write_bytes, write_text
+from genmed.parts.data.records import EXCLUSIVE
 from genmed.parts.report.charts import draw_confusion, draw_curves, draw_forests, draw_training, list_classes
 from genmed.parts.report.errors import WrongCall, choose_errors
 from genmed.parts.report.figures import Figure
@@ -21,8 +22,6 @@ from genmed.workflows.report import words
 from genmed.workflows.report.gathering import Gathered, gather
 from genmed.workflows.report.pictures import NoPictures, Pictures, PicturesAtHand
 from genmed.workflows.reporting import Reporter
-
-EXCLUSIVE = ("multi-class", "ordinal")
 
 
 def write_report(folder: RunFolder, pictures: Pictures) -> Path:
@@ -79,7 +78,7 @@ def make_page(run: Gathered, pictures: Pictures) -> RunPage:
         kicker=words.say_kicker(run),
         level=f"{evaluation['level']:.0%}",
         headlines=words.say_headlines(run),
-        verdict=words.say_verdict(run),
+        verdict=words.say_verdict(run.verification, run.document.name),
         facts=words.say_facts(run),
         notes=words.say_notes(run),
         training=training,

@@ -7,11 +7,11 @@ import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
-from genmed.ground.errors import RecordError
-from genmed.records.run_folder import RunDocument, list_run_folders
+from genmed.parts.metrics.comparison import FEWEST_SEEDS
+from genmed.records.run_folder import RunDocument
+from genmed.workflows.siblings import list_siblings
 from genmed.workflows.verification.report import Bounds
 
-FEWEST_SEEDS = 5
 LEVEL = 0.95
 
 
@@ -29,7 +29,8 @@ def bounds_of_seeds(root: Path, document: RunDocument) -> Bounds | None:
     """
     from scipy.special import stdtrit
 
-    by_seed = {other.seed: other.metrics for other in _list_siblings(root, document)}
+    siblings = [sibling.document for sibling in list_siblings(root, document)]
+    by_seed = {other.seed: other.metrics for other in siblings}
     count = len(by_seed)
     if count < FEWEST_SEEDS:
         return None
@@ -41,22 +42,3 @@ def bounds_of_seeds(root: Path, document: RunDocument) -> Bounds | None:
             mean, spread = statistics.fmean(values), statistics.stdev(values)
             bounds[name] = mean - reach * spread, mean + reach * spread
     return Bounds(f"{LEVEL:.0%} prediction intervals of {count} seeds of this config", bounds)
-
-
-def _list_siblings(root: Path, document: RunDocument) -> list[RunDocument]:
-    """Finished runs of the same config but for the seed, on the same data by the same code, the oldest first."""
-    found = []
-    for folder in list_run_folders(root):
-        try:
-            other = folder.read()
-        except RecordError:  # a broken neighbour is no matter of this run
-            continue
-        if other.status == "completed" and _identify(other) == _identify(document):
-            found.append(other)
-    return sorted(found, key=lambda other: other.created)
-
-
-def _identify(document: RunDocument) -> tuple[object, ...]:
-    config = {key: value for key, value in document.config.items() if key != "seed"}
-    begin = document.start and document.start.step
-    return config, document.data_fingerprint, document.code_digest, begin, bool(document.accepted)

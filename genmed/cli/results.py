@@ -50,24 +50,10 @@ def print_results(described: dict[str, Any]) -> None:
 def print_benchmark(benchmark: dict[str, Any]) -> None:
     """The run's figures above those that were published; then what makes them no fair match."""
     from genmed.cli.output import show_interval
+    from genmed.parts.report.benchmark import COLUMNS, list_figures, say_protocol
 
-    rows = [
-        [f"this run, {row['state']} epoch ({row['epoch']})", show_interval(row["auc"]), show_interval(row["acc"])]
-        for row in benchmark["rows"]
-    ]
-    published = benchmark["published"]
-    rows.append([f"published, {benchmark['method']}", f"{published['auc']:.3f}", f"{published['acc']:.3f}"])
-    print_table(["MedMNIST", "AUC", "accuracy"], rows, numbers=["AUC", "accuracy"])
-    departures = [
-        f"{entry['key']} {_say(entry['run'])} where it has {_say(entry['protocol'])}"
-        for entry in benchmark["departures"]
-    ]
-    how = "; ".join(departures) or "as published, in all that the config says"
-    print_pairs([("protocol", how), ("published in", benchmark["source"])])
-
-
-def _say(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    print_table(["MedMNIST", *COLUMNS], list_figures(benchmark, show_interval), numbers=COLUMNS)
+    print_pairs([("protocol", say_protocol(benchmark)), ("published in", benchmark["source"])])
 
 
 def describe_accepted(entry: dict[str, Any]) -> str:

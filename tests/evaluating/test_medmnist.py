@@ -154,6 +154,7 @@ def test_protocol_runs_to_its_end_with_best_and_last_beside_the_published(
     text = genmed("evaluate", "latest").out
     assert f"published, ResNet-18 (28 px)\t{PUBLISHED[f'medmnist:{flag}'].auc:.3f}" in text
     assert f"this run, last epoch ({epochs})" in text
+    assert f"| published, ResNet-18 (28 px) | {PUBLISHED[f'medmnist:{flag}'].auc:.3f} |" in genmed("card", "latest").out
     rates = [float.fromhex(json.loads(line)["lr"]) for line in (run / "trace.jsonl").read_text().splitlines()[1:]]
     assert len(rates) == epochs
     half, quarter = epochs // 2, epochs * 3 // 4

@@ -10,6 +10,8 @@ from typing import Any
 
 from genmed.ground.wording import name_some, say_count
 from genmed.parts.metrics.names import METRIC_NAMES, WHOLE_NAMES
+from genmed.parts.report.benchmark import COLUMNS, list_figures, say_protocol
+from genmed.parts.report.numbers import show_estimate
 from genmed.parts.report.seeds import find_spread, say_seeds, show_range, show_spread, study_command
 
 ASKED = "*To be written by the authors:*"
@@ -122,6 +124,9 @@ def _tell_evaluation(evaluation: Mapping[str, Any], run: str) -> list[str]:
     ]
     told.append(_table(header, rows))
     told += _tell_seeds(evaluation, names, run)
+    if benchmark := evaluation.get("benchmark"):
+        told.append(f"Beside {benchmark['source']}; protocol: {say_protocol(benchmark)}:")
+        told.append(_table(["", *COLUMNS], list_figures(benchmark, show_estimate)))
     if evaluation["groups"]:
         header = ["by", "group", "images", "patients", *(f"mean {METRIC_NAMES[metric].long}" for metric in RANKING)]
         rows = [

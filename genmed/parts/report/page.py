@@ -56,6 +56,15 @@ class Card:
 
 
 @dataclass(frozen=True)
+class Benchmark:
+    """The run's figures above those that were published for its dataset."""
+
+    caption: str
+    rows: Sequence[tuple[str, str, str]]
+    """(what, AUC, accuracy)"""
+
+
+@dataclass(frozen=True)
 class RunPage:
     """All that stands in a run's report, in words."""
 
@@ -71,6 +80,7 @@ class RunPage:
     table_caption: str
     rows: Sequence[tuple[str, Sequence[Cell]]]
     means: Sequence[Cell]
+    benchmark: Benchmark | None
     figures: Sequence[Figure]
     errors: Sequence[Card]
     errors_caption: str
@@ -91,7 +101,8 @@ class RunPage:
         named = [(figure.name, figure.title) for figure in drawn]
         first = named[: 1 if self.training else 0]
         last = [("errors", "Surest errors"), ("again", "Again"), ("environment", "Environment")]
-        return [("run", "Run"), *first, ("classes", "By class"), *named[len(first) :], *last]
+        benchmark = [("benchmark", "Published")] if self.benchmark else []
+        return [("run", "Run"), *first, ("classes", "By class"), *benchmark, *named[len(first) :], *last]
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ def make_page(run: Gathered, pictures: Pictures) -> RunPage:
         table_caption=words.say_table(run),
         rows=list_rows(evaluation),
         means=list_means(evaluation),
+        benchmark=words.say_benchmark(run),
         figures=figures,
         errors=cards,
         errors_caption=ERRORS if wrong else "No image was called wrongly.",

@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from genmed.parts.metrics.names import WHOLE_NAMES
-from genmed.parts.report.numbers import MISSING, count, find_estimate, show, show_interval
-from genmed.parts.report.page import Headline, Pairs, Verdict
+from genmed.parts.report.benchmark import list_figures, say_protocol
+from genmed.parts.report.numbers import MISSING, count, find_estimate, show, show_estimate, show_interval
+from genmed.parts.report.page import Benchmark, Headline, Pairs, Verdict
 from genmed.parts.report.seeds import find_spread, say_seeds, show_range, show_spread, study_command
 from genmed.records.config import flatten
 from genmed.workflows.report.gathering import Gathered
@@ -158,6 +159,18 @@ def say_third_line(run: Gathered) -> str:
     if seeds := run.evaluation["seeds"]:
         return f"That is the third line: mean ± standard deviation over {say_seeds(seeds)}."
     return f"No other seed was trained: {study_command(run.document.name)}"
+
+
+def say_benchmark(run: Gathered) -> Benchmark | None:
+    """Where figures were published for the run's dataset."""
+    found = run.evaluation.get("benchmark")
+    if not found:
+        return None
+    caption = (
+        f"As the authors define AUC and accuracy; intervals as above. {found['source']}: means of three trainings or"
+        f" more. Protocol: {say_protocol(found)}."
+    )
+    return Benchmark(caption, list_figures(found, show_estimate))
 
 
 def say_environment(run: Gathered) -> Pairs:

@@ -20,10 +20,10 @@ def _name_row(row: Mapping[str, Any]) -> str:
 
 
 def say_protocol(benchmark: Benchmark) -> str:
-    """`as published`, or each key in which the run departs from it."""
+    """Each key of the protocol, and each count of images, in which the run departs from it."""
     departures = benchmark["departures"]
     told = [f"{entry['key']} is {_say(entry['run'])}, published {_say(entry['protocol'])}" for entry in departures]
-    return "; ".join(told) or "as published, in all that the config says"
+    return "; ".join(told) or "as published, in all that the config and the counts of images say"
 
 
 def _say(value: Any) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from genmed.parts.data.datasets import find_dataset
+from genmed.parts.data.records import SPLITS
 from genmed.parts.metrics.medmnist import METHOD, PUBLISHED, SOURCE
 from genmed.records.config import Config, flatten, layer_of_file
 from genmed.records.run_folder import RunDocument
@@ -14,9 +16,12 @@ PROTOCOL = "medmnist"
 
 
 def compare_with_published(
-    document: RunDocument, config: Config, evaluation: Mapping[str, Any]
+    document: RunDocument, config: Config, data: Mapping[str, Any], evaluation: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Of a document of `evaluations/`; None where nothing is published, or of other images or classes."""
+    """Of a document of `evaluations/`; None where nothing is published, or of other images or classes.
+
+    data: data.json.
+    """
     published = PUBLISHED.get(evaluation["dataset"])
     if published is None or evaluation["split"] != "test" or evaluation.get("without_match"):
         return None
@@ -31,7 +36,7 @@ def compare_with_published(
         "published": published._asdict(),
         "rows": rows,
         "protocol": PROTOCOL,
-        "departures": _list_departures(config, evaluation["dataset"]),
+        "departures": [*_list_departures(config, evaluation["dataset"]), *_list_other_counts(data, evaluation)],
     }
 
 
@@ -47,3 +52,16 @@ def _list_departures(config: Config, dataset: str) -> list[dict[str, Any]]:
     if own["data.split"] == "patient":
         wanted["data.split"] = "official"
     return [{"key": key, "protocol": value, "run": own[key]} for key, value in wanted.items() if own[key] != value]
+
+
+def _list_other_counts(data: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Images that the published set has and these data have not, or the other way round."""
+    official = find_dataset(evaluation["dataset"]).counts
+    found = {"test": evaluation["images"]}
+    if data["dataset"] == evaluation["dataset"]:
+        found |= {side: data["split"]["sides"][side]["images"] for side in ("train", "val")}
+    return [
+        {"key": f"images of {side}", "protocol": official[side], "run": found[side]}
+        for side in SPLITS
+        if side in found and found[side] != official[side]
+    ]

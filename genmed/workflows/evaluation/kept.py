@@ -77,7 +77,9 @@ def write_evaluation(
         **known,
         **results.to_json(str(known["split"])),
     }
-    evaluation["benchmark"] = compare_with_published(document, read_config(folder, document), evaluation)
+    evaluation["benchmark"] = compare_with_published(
+        document, read_config(folder, document), read_sealed(folder.data_path), evaluation
+    )
     with storage_errors(folder.evaluations_path):
         folder.evaluations_path.mkdir(exist_ok=True)
     write_sealed(folder.evaluations_path / f"{name}.json", evaluation)

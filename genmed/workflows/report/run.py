@@ -8,7 +8,7 @@ import numpy as np
 
 from genmed.ground.errors import GenmedError
 from genmed.ground.files import write_text
-from genmed.parts.data.records import EXCLUSIVE
+from genmed.parts.data.records import EXCLUSIVE, TaskKind
 from genmed.parts.report.charts import draw_confusion, draw_curves, draw_forests, draw_training, list_classes
 from genmed.parts.report.errors import WrongCall, choose_errors
 from genmed.parts.report.figures import Figure
@@ -79,7 +79,7 @@ def make_page(run: Gathered, pictures: Pictures) -> RunPage:
         means=list_means(evaluation),
         figures=figures,
         errors=cards,
-        errors_caption=ERRORS if wrong else "No image was called wrongly.",
+        errors_caption=f"{_say_chosen(test.kind)} {SALIENCY}" if wrong else "No image was called wrongly.",
         errors_remark=remark if wrong else "",
         commands=words.list_commands(run),
         again_caption="Below the folder that holds runs/, with the data where they lay, or with --data-root.",
@@ -92,11 +92,17 @@ def make_page(run: Gathered, pictures: Pictures) -> RunPage:
     )
 
 
-ERRORS = (
-    "Test images that were ranked furthest on the wrong side of the threshold, class by class."
-    " Beside each, what raised the score: Grad-CAM of the last map of convolutions (Selvaraju et al. 2017), scaled"
+SALIENCY = (
+    "Beside each, what raised the score: Grad-CAM of the last map of convolutions (Selvaraju et al. 2017), scaled"
     " within the image; without colour where nothing raised it."
 )
+
+
+def _say_chosen(kind: TaskKind) -> str:
+    """Which errors are shown."""
+    if kind in EXCLUSIVE:
+        return "Test images whose highest score is another class's than the true one, the surest first."
+    return "Test images that were ranked furthest on the wrong side of the threshold, class by class."
 
 
 def make_cards(run: Gathered, wrong: list[WrongCall], pictures: Pictures) -> tuple[list[Card], str]:

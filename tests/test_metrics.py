@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from genmed.parts.metrics import METRICS, Scores, Truth, area_under_roc, average_precision, measure
+from genmed.parts.metrics.names import METRIC_NAMES, WHOLE_NAMES
+from genmed.parts.metrics.of_all import OF_ALL
+from genmed.parts.metrics.of_class import OF_RANKING, OF_SUMS
 
 examples = settings(max_examples=50, deadline=None, derandomize=True, database=None)
 
@@ -164,3 +167,8 @@ def test_figures_are_plain_floats_that_json_can_hold() -> None:
     scores = np.array([[0.1], [0.9]], dtype=np.float32)
     found = measure("val", scores, np.array([[0], [1]], dtype=np.uint8), ["a"])
     assert {type(value) for value in found.values()} == {float}
+
+
+def test_each_metric_has_a_name_that_people_read() -> None:
+    assert {*METRIC_NAMES} == {*OF_RANKING, *OF_SUMS}
+    assert {*WHOLE_NAMES} == {metric for metrics in OF_ALL.values() for metric in metrics}

@@ -30,6 +30,10 @@ def command(
             show_default=False,
         ),
     ] = None,
+    plots: Annotated[
+        bool,
+        typer.Option("--plots", help="Of several runs: also PNG and SVG for a paper, into FILE-plots beside the page."),
+    ] = False,
     data_root: DataRoot = None,
     root: Root = None,
     json: Json = False,
@@ -48,7 +52,7 @@ def command(
 
         if data_root is not None:
             raise RequestError("--data-root is for one run; a comparison reads no data", "leave it out")
-        written = [write_comparison(folders, out or Path("report.html"))]
+        written = write_comparison(folders, out or Path("report.html"), plots=plots)
     _tell([folder.name for folder in folders], written, json)
 
 

@@ -13,25 +13,7 @@ from genmed.parts.report.page import TEMPLATES
 from genmed.parts.report.svg import draw_forest
 from tests.harness import Genmed
 from tests.reporting.conftest import HOSTILE
-
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-
-
-class Opened:
-    """A page, and what it did that it should not have done."""
-
-    def __init__(self, page: Page, file: Path) -> None:
-        self.page = page
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        page.on("console", lambda message: self.complaints.append(message.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.goto(file.as_uri())
-
-    @property
-    def requests_elsewhere(self) -> list[str]:
-        return [url for url in self.requests if not url.startswith("data:")][1:]
+from tests.reporting.opened import DESKTOP, PHONE, Opened
 
 
 @pytest.fixture(params=[DESKTOP, PHONE], ids=["desktop", "phone"])
@@ -78,7 +60,7 @@ def test_images_and_plots_are_all_there(opened: Opened) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_letters_of_a_forest_plot_stay_within_it(browser: Browser, width: int) -> None:
-    rows = [Row("n" * 60, 0.512, 0.256, 0.789, strong=True), Row("Pleural_Thickening", 1.0, 1.0, 1.0)]
+    rows = [Row("n" * 60, 0.512, 0.0, 0.789, strong=True), Row("Pleural_Thickening", 1.0, 1.0, 1.0)]
     plot = draw_forest(Forest("by class", Axis("AUROC", 0, 1, (0, 0.5, 1)), rows))
     style = (TEMPLATES / "style.css").read_text()
     page = browser.new_page(viewport={"width": width, "height": 800})
@@ -90,6 +72,9 @@ def test_letters_of_a_forest_plot_stay_within_it(browser: Browser, width: int) -
         assert found
         assert box["x"] - 1 <= found["x"]
         assert found["x"] + found["width"] <= box["x"] + box["width"] + 1
+    labels = [text.bounding_box() for text in page.locator("svg text.name").all()]
+    bars = [bar.bounding_box() for bar in page.locator("svg line.bar").all()]
+    assert max(label["x"] + label["width"] for label in labels if label) <= min(bar["x"] for bar in bars if bar)
     page.close()
 
 

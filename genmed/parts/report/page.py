@@ -116,12 +116,17 @@ class ComparisonPage:
     table_caption: str
     forest: Figure
     by_class: Figure | None
-    runs: Sequence[str]
+    runs: Pairs
+    """Name of each, and what is left of it without the words that all names begin with."""
     settings: Sequence[tuple[str, Sequence[str]]]
     """Key, and its value in each run."""
     settings_caption: str
     notes: Sequence[str]
     footer: str
+
+    @property
+    def figures(self) -> list[Figure]:
+        return [self.forest, *([self.by_class] if self.by_class else [])]
 
 
 def render_run(page: RunPage) -> str:

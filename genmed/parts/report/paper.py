@@ -15,10 +15,13 @@ from genmed.parts.report.figures import Axis, Dots, Figure, Forest, Line, Panel,
 from genmed.parts.report.numbers import shorten, show
 
 DPI = 300
+PAGE = 7.0
 PANEL = (1.72, 1.62)
-"""Width and height, inches: four stand in a page of 7 inches."""
+"""Width and height, inches: four stand in a page."""
 COLUMNS = 4
 FOREST_WIDTH, ROW = 4.2, 0.19
+FORESTS_IN_A_COLUMN = 5
+"""From so many of one size on they stand in two columns: a page is not higher."""
 CELL = 0.62
 INK, SOFT, GRID = "#1b1f23", "#5b646d", "#e4e6e6"
 COLOURS: dict[Role, str] = {"first": "#0068a5", "second": "#c4500a", "quiet": "#a3aab0", "guide": "#7c858d"}
@@ -152,13 +155,17 @@ def _draw_mark(axes: Any, mark: Line | Dots | Steps) -> None:
 
 
 def _draw_forests(figure: Figure) -> Any:
-    heights = [len(forest.rows) + 2.6 for forest in figure.forests]
-    made = _make(FOREST_WIDTH, ROW * sum(heights) + 0.3)
-    grid = made.add_gridspec(len(heights), 1, height_ratios=heights)
+    sizes = [len(forest.rows) for forest in figure.forests]
+    columns = 2 if len(sizes) >= FORESTS_IN_A_COLUMN and len(set(sizes)) == 1 else 1
+    lines = -(-len(sizes) // columns)
+    heights = [size + 2.6 for size in sizes[:lines]]
+    made = _make(FOREST_WIDTH if columns == 1 else PAGE, ROW * sum(heights) + 0.3)
+    made.get_layout_engine().set(wspace=0.1)
+    grid = made.add_gridspec(lines, columns, height_ratios=heights)
     for number, forest in enumerate(figure.forests):
-        axes = made.add_subplot(grid[number])
+        axes = made.add_subplot(grid[number // columns, number % columns])
         _draw_forest(axes, forest)
-        axes.set_xlabel(forest.x.label if number == len(heights) - 1 else "", labelpad=1)
+        axes.set_xlabel(forest.x.label if number + columns >= len(sizes) else "", labelpad=1)
     return made
 
 

@@ -18,7 +18,9 @@ WIDTH, WIDE, HEIGHT = 190, 300, 150
 """Of a panel by class, of one of the training; height of both."""
 LEFT, RIGHT, TOP, BOTTOM = 36, 6, 6, 28
 LETTER = 6
-FOREST_WIDTH, FOREST_ROW, LABELS, NUMBERS = 440, 21, 140, 142
+FOREST_WIDTH, FOREST_ROW, LABELS, NUMBERS = 440, 21, 150, 142
+MOST_LETTERS = 18
+"""Of a label: so many have room in LABELS; of a bold one two less."""
 MARGIN = 8
 
 
@@ -133,7 +135,8 @@ def _draw_forest_axis(x: _Scale, bottom: float) -> Markup:
 def _draw_row(row: Row, x: _Scale, middle: float) -> Markup:
     weight = " strong" if row.strong else ""
     text = _short(middle + 4)
-    parts = [_tag('<text class="name{}" x="0" y="{}">{}</text>', weight, text, shorten(row.label))]
+    label = shorten(row.label, MOST_LETTERS - 2 * row.strong)
+    parts = [_tag('<text class="name{}" x="0" y="{}">{}</text>', weight, text, label)]
     if row.value is not None:
         if row.low is not None and row.high is not None:
             parts.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,34 +20,43 @@ from genmed.records.config.sections import affects_bits
 from genmed.records.run_folder import RunFolder
 from genmed.workflows.places import check_place
 from genmed.workflows.report.gathering import Gathered, gather
+from genmed.workflows.report.plots import write_figures
 from genmed.workflows.report.words import say_extent, say_value, say_verdict
 
 
-def write_comparison(folders: Sequence[RunFolder], out: Path) -> Path:
-    """Writes one HTML file, and no other in its place. Raises RequestError, RecordError, StorageError."""
+def write_comparison(folders: Sequence[RunFolder], out: Path, *, plots: bool = False) -> list[Path]:
+    """Writes one HTML file and returns its path; with plots then those of its figures as PNG and SVG, in a folder
+    beside it. Nothing is overwritten. Raises RequestError, RecordError, StorageError.
+    """
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
         raise RequestError("the same run is named twice", "name each run once")
     check_place(out, "--out", ".html", ".htm")
-    page = render_comparison(make_comparison([gather(folder) for folder in folders]))
-    write_text(out, page)
-    return out
+    beside = out.with_name(f"{out.stem}-plots")
+    if plots:
+        check_place(beside, "--out")
+    page = make_comparison([gather(folder) for folder in folders])
+    write_text(out, render_comparison(page))
+    return [out, *(write_figures(page.figures, beside) if plots else [])]
 
 
 def make_comparison(runs: Sequence[Gathered]) -> ComparisonPage:
     """The runs in the order given, side by side."""
     names = [run.document.name for run in runs]
+    labels = drop_shared_words(names)
     whole = [metric for metric in WHOLE_NAMES if any(_has(run, metric) for run in runs)]
-    means = [_make_row(run, "macro") for run in runs]
+    means = [_make_row(run, "macro", label) for run, label in zip(runs, labels, strict=True)]
     shared = [name for name in runs[0].evaluation["classes"] if all(name in run.evaluation["classes"] for run in runs)]
-    by_class = [(name, [_make_row(run, name) for run in runs]) for name in shared]
+    by_class = [
+        (name, [_make_row(run, name, label) for run, label in zip(runs, labels, strict=True)]) for name in shared
+    ]
     axis = make_forest_axis([*means, *(row for _, rows in by_class for row in rows)])
     return ComparisonPage(
         title=f"{len(runs)} runs",
         kicker="Comparison of runs, each on its own test",
         columns=[_head(metric) for metric in ("auroc", *whole, *MEANS)],
         rows=[(run.document.name, _list_cells(run, whole)) for run in runs],
-        table_caption=f"Means of classes, with intervals by resamples of each run's test patients. {_say_seeds(runs)}",
+        table_caption=f"{TABLE} {_say_seeds(runs, labels)}",
         forest=Figure("means", "AUROC", "Mean of classes.", forests=[Forest("", axis, means)]),
         by_class=Figure(
             "classes",
@@ -56,12 +66,15 @@ def make_comparison(runs: Sequence[Gathered]) -> ComparisonPage:
         )
         if len(shared) > 1
         else None,
-        runs=names,
+        runs=list(zip(names, labels, strict=True)),
         settings=list_differences(runs),
         settings_caption="Keys of the config that affect bits and are not the same in all runs.",
         notes=_list_notes(runs),
         footer="Made by genmed from the records of the runs. Research use; not a medical device.",
     )
+
+
+TABLE = "Means of classes, with intervals by resamples of each run's test patients."
 
 
 def _head(metric: str) -> str:
@@ -90,12 +103,24 @@ def _list_notes(runs: Sequence[Gathered]) -> list[str]:
     return notes
 
 
-def _say_seeds(runs: Sequence[Gathered]) -> str:
+def drop_shared_words(names: Sequence[str]) -> list[str]:
+    """`s1-70b4347e` and `s2-3fa9c2d1`: without the words that all begin with."""
+    words = [name.split("-") for name in names]
+    alike = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))
+    shared = min(len(list(alike)), *(len(known) - 1 for known in words))
+    return ["-".join(known[shared:]) for known in words]
+
+
+def _say_seeds(runs: Sequence[Gathered], labels: Sequence[str]) -> str:
     """What stands in the third line of the table, and of which runs."""
-    said = [f"{run.document.name}, {say_seeds(run.evaluation['seeds'])}" for run in runs if run.evaluation["seeds"]]
-    if not said:
-        return "Of each run one seed was trained: they may differ by that alone."
-    return f"Third line: mean ± standard deviation over seeds, which is not in the intervals. {'; '.join(said)}."
+    known: dict[str, list[str]] = {}
+    for run, label in zip(runs, labels, strict=True):
+        if seeds := run.evaluation["seeds"]:
+            known.setdefault(say_seeds(seeds), []).append(label)
+    if not known:
+        return "No run has another seed beside it: they may differ by that alone."
+    said = "; ".join(f"{', '.join(some)}: {seeds}" for seeds, some in known.items())
+    return f"Third line: mean ± standard deviation over seeds, which is in no interval. {said}."
 
 
 def _has(run: Gathered, metric: str) -> bool:
@@ -113,6 +138,6 @@ def _list_cells(run: Gathered, whole: Sequence[str]) -> list[Cell]:
     ]
 
 
-def _make_row(run: Gathered, name: str) -> Row:
+def _make_row(run: Gathered, name: str, label: str) -> Row:
     estimate = find_estimate(run.evaluation, "auroc", name)
-    return Row(run.document.name, estimate["value"], estimate["low"], estimate["high"])
+    return Row(label, estimate["value"], estimate["low"], estimate["high"])

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from genmed.ground.errors import GenmedError
-from genmed.ground.files import storage_errors, write_bytes, write_text
-from genmed.parts.data.records import EXCLUSIVE
+from genmed.ground.files import write_text
+from genmed.parts.data.records import EXCLUSIVE, TaskKind
 from genmed.parts.report.charts import draw_confusion, draw_curves, draw_forests, draw_training, list_classes
 from genmed.parts.report.errors import WrongCall, choose_errors
 from genmed.parts.report.figures import Figure
@@ -21,6 +21,7 @@ from genmed.workflows.assemble import Session
 from genmed.workflows.report import words
 from genmed.workflows.report.gathering import Gathered, gather
 from genmed.workflows.report.pictures import NoPictures, Pictures, PicturesAtHand
+from genmed.workflows.report.plots import write_figures
 from genmed.workflows.reporting import Reporter
 
 
@@ -42,17 +43,8 @@ def write_report_at_hand(session: Session, folder: RunFolder, reporter: Reporter
 
 def write_plots(folder: RunFolder) -> list[Path]:
     """Writes each figure as PNG and SVG in plots/, and returns the paths. Raises RequestError, RecordError."""
-    from genmed.parts.report.paper import draw_files
-
     training, figures = draw_figures(gather(folder))
-    with storage_errors(folder.plots_path):
-        folder.plots_path.mkdir(exist_ok=True)
-    written = []
-    for figure in [*([training] if training else []), *figures]:
-        for name, content in draw_files(figure).items():
-            written.append(folder.plots_path / name)
-            write_bytes(written[-1], content)
-    return written
+    return write_figures([*([training] if training else []), *figures], folder.plots_path)
 
 
 def draw_figures(run: Gathered) -> tuple[Figure | None, list[Figure]]:
@@ -88,7 +80,7 @@ def make_page(run: Gathered, pictures: Pictures) -> RunPage:
         benchmark=words.say_benchmark(run),
         figures=figures,
         errors=cards,
-        errors_caption=ERRORS if wrong else "No image was called wrongly.",
+        errors_caption=f"{_say_chosen(test.kind)} {SALIENCY}" if wrong else "No image was called wrongly.",
         errors_remark=remark if wrong else "",
         commands=words.list_commands(run),
         again_caption="Below the folder that holds runs/, with the data where they lay, or with --data-root.",
@@ -101,11 +93,17 @@ def make_page(run: Gathered, pictures: Pictures) -> RunPage:
     )
 
 
-ERRORS = (
-    "Test images that were ranked furthest on the wrong side of the threshold, class by class."
-    " Beside each, what raised the score: Grad-CAM of the last map of convolutions (Selvaraju et al. 2017), scaled"
+SALIENCY = (
+    "Beside each, what raised the score: Grad-CAM of the last map of convolutions (Selvaraju et al. 2017), scaled"
     " within the image; without colour where nothing raised it."
 )
+
+
+def _say_chosen(kind: TaskKind) -> str:
+    """Which errors are shown."""
+    if kind in EXCLUSIVE:
+        return "Test images whose highest score is another class's than the true one, the surest first."
+    return "Test images that were ranked furthest on the wrong side of the threshold, class by class."
 
 
 def make_cards(run: Gathered, wrong: list[WrongCall], pictures: Pictures) -> tuple[list[Card], str]:

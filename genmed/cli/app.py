@@ -67,7 +67,8 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """Runs the command of this process's arguments and ends it with the documented exit code."""
-    for number in (signal.SIGTERM, signal.SIGUSR1):  # while nothing is under way; a training hears them itself
+    # While nothing is under way; a training hears them itself. Behind `&` in a script a process begins deaf to SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, _interrupt)
     sys.exit(run(sys.argv[1:] or ["--help"]))
 

@@ -28,6 +28,7 @@ from genmed.cli import (
     train,
     verify,
 )
+from genmed.cli.completion import words_whole
 from genmed.cli.output import knows_all_letters, print_json, print_line
 from genmed.ground.errors import GenmedError
 
@@ -83,7 +84,8 @@ def run(arguments: list[str]) -> int:
     if not knows_all_letters(sys.stdout) and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name of a run or a class ends no command
     try:
-        code: Any = typer.main.get_command(app).main(arguments, prog_name="genmed", standalone_mode=False)
+        with words_whole():
+            code: Any = typer.main.get_command(app).main(arguments, prog_name="genmed", standalone_mode=False)
         sys.stdout.flush()
         if code == 130:  # how Typer hands on a KeyboardInterrupt
             raise KeyboardInterrupt

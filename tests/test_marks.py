@@ -85,6 +85,8 @@ def test_tags_are_added_and_removed_in_folder_and_registry(two: Genmed) -> None:
     assert [run["tags"] for run in listed(two)] == [["paper", "größer"], ["first"]]
     assert rebuilt(two)[0]["tags"] == ["paper", "größer"]
     assert "has no tag 'first' (it has 'paper', 'größer')" in refusal(two, "tag", "latest", "first", "--remove")
+    assert two("tag", "latest", "a", "b", "--json").json["tags"] == ["paper", "größer", "a", "b"]
+    assert two("tag", "latest", "b", "a", "--remove", "--json").json["tags"] == ["paper", "größer"]
     for tag in ("", " ", "a\tb", "a\nb"):
         assert "a tag must be a word" in refusal(two, "tag", "latest", "good", tag)
     assert listed(two)[0]["tags"] == ["paper", "größer"]
@@ -92,6 +94,7 @@ def test_tags_are_added_and_removed_in_folder_and_registry(two: Genmed) -> None:
 
 
 def test_note_is_set_appended_to_shown_and_cleared(two: Genmed) -> None:
+    assert two("note", "latest", "Not bad", "--append", "--json").json["note"] == "Not bad"
     assert two("note", "latest", "Best so far").code == 0
     assert two("note", "latest", "for the paper", "--append", "--json").json["note"] == "Best so far\nfor the paper"
     assert "note\tBest so far / for the paper\n" in two("show", "latest").out
@@ -125,6 +128,14 @@ def test_purged_run_leaves_nothing_and_the_run_that_continues_it_stays(two: Genm
     assert os.listdir(two.root / "runs") == [new]
     assert [run["name"] for run in listed(two)] == [run["name"] for run in rebuilt(two)] == [new]
     assert two("verify", new, "--json").json["verdict"] == "identical"
+
+
+def test_runs_that_are_purged_together_are_told_once_and_continue_from_nothing(two: Genmed) -> None:
+    new, old = (str(run["name"]) for run in listed(two))
+    done = two("rm", old, new, old, "--purge", "--yes")
+    assert (done.code, done.out) == (0, f"{old}\tpurged\n{new}\tpurged\n")
+    assert "continued from it" not in done.err
+    assert listed(two) == os.listdir(two.root / "runs") == []
 
 
 @pytest.mark.parametrize("arguments", ["tag {} x", "note {} x", "rm {}", "rm {} --restore", "rm {} --purge --yes"])
@@ -253,6 +264,7 @@ def test_purge_asks_on_a_terminal(two: Genmed, answer: str, left: int) -> None:
     )
     assert done.returncode == 0
     assert "for ever? [y/N]" in done.stderr
+    assert "continued from it" not in done.stderr
     assert done.stdout.endswith({"n": "\tkept\n", "y": "\tpurged\n"}[answer])
     assert len(listed(two)) == left
     os.close(slave)

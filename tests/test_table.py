@@ -52,18 +52,25 @@ def test_table_has_what_differs_and_what_came_out(listed: Genmed) -> None:
 
 
 def test_rows_are_named_or_chosen(listed: Genmed) -> None:
-    assert [row["id"] for row in read(listed("export", "--csv", "00000003", "new").out)] == ["00000003", "00000002"]
+    assert [row["id"] for row in read(listed("export", "--csv", "00000003", "new", "new").out)] == [
+        "00000003",
+        "00000002",
+    ]
     assert [row["id"] for row in read(listed("export", "--csv", "--tag", "c").out)] == ["00000001"]
     assert [row["id"] for row in read(listed("export", "--csv", "--hidden").out)] == ["00000003"]
+    make_registry(listed.root, make_run("00000004", status="running"))
+    (dead,) = read(listed("export", "--csv", "--status", "interrupted").out)
+    assert (dead["id"], dead["status"]) == ("00000004", "interrupted")
+    assert len(read(listed("export", "--csv", "--status", "completed", "--model", "resnet50").out)) == 2
 
 
 def test_intervals_stand_beside_their_metrics(server: ForkServerContext, trained: Genmed, tmp_path: Path) -> None:
     copy = Genmed(server, tmp_path, trained.cache)
     shutil.copytree(trained.root, copy.root, dirs_exist_ok=True)
-    estimate = {"value": 0.5, "low": 0.25, "high": 0.75}
+    estimate, without = {"value": 0.5, "low": 0.25, "high": 0.75}, {"value": 0.5, "low": None, "high": None}
     edit_document(
         copy.run_folder() / "evaluations" / "test.json",
-        lambda document: document["metrics"].update(test_auroc_macro=estimate),
+        lambda document: document["metrics"].update(test_auroc_macro=estimate, test_auroc_Mass=without),
     )
     file = tmp_path / "runs.csv"
     told = copy("export", "--csv", "--out", file, "--json").json
@@ -73,6 +80,7 @@ def test_intervals_stand_beside_their_metrics(server: ForkServerContext, trained
     assert list(row)[at + 1 : at + 3] == ["test_auroc_macro_low", "test_auroc_macro_high"]
     assert (row["test_auroc_macro_low"], row["test_auroc_macro_high"]) == ("0.25", "0.75")
     assert "test_auroc_Edema_low" not in row  # undefined
+    assert "test_auroc_Mass_low" not in row
     again = copy("export", "--csv", "--out", file)
     assert (again.code, len(again.err.splitlines())) == (2, 1)
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from genmed.ground.errors import StorageError
+from genmed.ground.errors import RequestError, StorageError
 from genmed.records.registry import Registry
 from genmed.workflows.known import find_run
 from genmed.workflows.marking import add_tags
+from genmed.workflows.removal import find_doomed, purge
 from genmed.workflows.reporting import Silent
 from tests.harness import Genmed, edit_document, own_environment
 
@@ -118,7 +119,9 @@ def test_hidden_run_is_on_no_list_and_found_by_its_name_alone(two: Genmed) -> No
 
 def test_purged_run_leaves_nothing_and_the_run_that_continues_it_stays(two: Genmed) -> None:
     new, old = (str(run["name"]) for run in listed(two))
+    assert two("rm", new).code == 0
     asked = two("rm", old, "--purge")
+    assert two("rm", new, "--restore").code == 0
     assert (asked.code, asked.out) == (2, "")
     assert f"{new} continued from it" in asked.err
     assert asked.err.splitlines()[-1].endswith("and nobody can be asked here (say --yes)")
@@ -240,6 +243,28 @@ def test_tag_that_is_killed_before_the_registry_is_mended_by_doing_it_again(two:
     assert listed(two)[0]["tags"] == ["first"]
     assert two("tag", "latest", "x").code == 0
     assert listed(two)[0]["tags"] == ["first", "x"]
+
+
+def test_run_on_which_a_process_began_to_work_meanwhile_is_not_purged(two: Genmed) -> None:
+    (doomed,) = find_doomed(["latest"], two.root)
+    make_living(two, doomed.name)
+    with pytest.raises(RequestError, match="is running now"):
+        purge(doomed, two.root)
+    assert len(listed(two)) == 2
+
+
+def test_run_that_a_list_took_in_again_while_it_was_purged_is_gone(
+    two: Genmed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def list_and_rename(path: Path, target: Path) -> Path:
+        assert len(listed(two)) == 2
+        os.rename(path, target)
+        return target
+
+    (doomed,) = find_doomed(["latest"], two.root)
+    monkeypatch.setattr(Path, "rename", list_and_rename)
+    purge(doomed, two.root)
+    assert len(listed(two)) == 1
 
 
 def test_run_whose_folder_is_gone_is_purged_from_the_list(two: Genmed) -> None:

@@ -93,6 +93,7 @@ def test_newest_twenty_are_listed_and_the_others_counted(listed: Genmed) -> None
         (["--sort", "name", "-n", 3], ["better", "good", "run00"]),
         (["--sort", "seed", "-n", 2], ["good", "run24"]),
         (["--sort", "seed", "--reverse", "-n", 1], ["better"]),
+        (["--sort", "dataset", "-n", 1], ["run24"]),
         (["--sort", "dataset", "--reverse", "-n", 1], ["good"]),
         (["--sort", "model", "-n", 1], ["better"]),
         (["--reverse", "-n", 2], ["run00", "better"]),

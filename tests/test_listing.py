@@ -146,19 +146,17 @@ def measure_seconds(work: Callable[[], object]) -> float:
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 
-def complete(genmed: Genmed, line: str) -> list[str]:
-    """What a bash is offered; a new line parts what it parts of itself."""
+def ask(line: str) -> dict[str, str]:
+    """The variables by which a bash asks for what may follow; a new line parts what it parts of itself."""
     words = re.split("[ \n]", line)
-    asked = {"_GENMED_COMPLETE": "complete_bash", "COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
-    done = subprocess.run(
-        [sys.executable, "-c", "import sys; sys.argv = ['genmed']; from genmed.cli import main; main()"],
-        env={**own_environment(), **genmed.environ, **asked},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stderr == ""
-    return done.stdout.split()
+    return {"_GENMED_COMPLETE": "complete_bash", "COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
+
+
+def complete(genmed: Genmed, line: str) -> list[str]:
+    """What a bash is offered."""
+    done = genmed(**ask(line))
+    assert done.err == ""
+    return done.out.split()
 
 
 @pytest.mark.parametrize(
@@ -201,7 +199,7 @@ def test_tab_is_quick_among_ten_thousand_runs(genmed: Genmed) -> None:
     runs = [make_run(f"{n:08x}", tags=[f"tag{n % 7}"]) for n in range(10_000)]
     make_registry(genmed.root).rebuild(RunRecord(run) for run in runs)
     for line in ("genmed show nih-resnet50-s42-0000", "genmed list --tag t", "genmed train --model resnet"):
-        assert any(measure_seconds(lambda line=line: complete(genmed, line)) < 0.5 for _ in range(4)), line
+        assert any(measure_seconds(lambda line=line: genmed.fresh(**ask(line))) < 0.5 for _ in range(4)), line
 
 
 def test_tab_where_there_is_nothing_or_damage_offers_nothing(genmed: Genmed) -> None:

@@ -63,7 +63,7 @@ def words_whole() -> Iterator[None]:
         with redirect_stdout(offered):
             yield
     finally:
-        print("\n".join(line.removeprefix(beginning) for line in offered.getvalue().splitlines()))
+        print("\n".join(line.removeprefix(beginning) for line in offered.getvalue().splitlines()), flush=True)
 
 
 def join_words(environ: MutableMapping[str, str]) -> str:

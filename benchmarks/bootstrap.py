@@ -55,15 +55,12 @@ def main() -> None:
         seconds = measure(lambda sample=sample, number=number: loop(sample, number, chosen.looped))
         times["loop"].append(seconds / chosen.looped * chosen.resamples)
     ratios = sorted(slow / fast for fast, slow in zip(times["genmed"], times["loop"], strict=True))
-    print(
-        f"{IMAGES:,} images of {PATIENTS:,} patients, {len(POSITIVES)} classes, {chosen.resamples:,} resamples,",
-        end=" ",
-    )
-    print(f"{len(os.sched_getaffinity(0))} cores; {chosen.repeats} repeats")
-    metrics = len(estimate(sample, SEED, 1))
-    print(f"genmed, {metrics} figures{statistics.median(times['genmed']):25.1f} s")
-    print(f"loop, AUROC and AP, {chosen.looped} resamples scaled{statistics.median(times['loop']):8.1f} s")
-    print(f"ratio{statistics.median(ratios):36.0f}  ({ratios[0]:.0f} to {ratios[-1]:.0f})")
+    print(f"{IMAGES:,} images of {PATIENTS:,} patients, {len(POSITIVES)} classes, {chosen.resamples:,} resamples")
+    print(f"{len(os.sched_getaffinity(0))} cores, {chosen.repeats} repeats")
+    figures = {"genmed": len(estimate(sample, SEED, 1)), "loop": 2 * len(POSITIVES)}
+    for way, count in figures.items():
+        print(f"{f'{way}, {count} figures':<20}{statistics.median(times[way]):8.1f} s")
+    print(f"{'ratio':<20}{statistics.median(ratios):8.0f}    ({ratios[0]:.0f} to {ratios[-1]:.0f})")
 
 
 def make_sample(number: int) -> Sample:

@@ -262,6 +262,7 @@ def test_run_that_a_list_took_in_again_while_it_was_purged_is_gone(
         return target
 
     (doomed,) = find_doomed(["latest"], two.root)
+    assert doomed.size > 10_000
     monkeypatch.setattr(Path, "rename", list_and_rename)
     purge(doomed, two.root)
     assert len(listed(two)) == 1

@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 import genmed.seed
-from tests.harness import TINY_MODEL, Genmed, Result, _run_command, edit_document, forge_trace, own_environment
+from tests.harness import TINY_MODEL, Command, Genmed, Result, _run_command, edit_document, forge_trace, own_environment
 
 Arguments = Callable[..., list[object]]
 RUN = (
@@ -472,17 +472,28 @@ def test_signal_to_the_loader_processes_too_stops_as_safely(
     check_resumed_by_the_printed_command(genmed, trained, err)
 
 
+def run_as_a_script_does_behind_an_ampersand(*rest: Any) -> None:
+    """In the forked process: it has inherited that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _run_command(*rest)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_before_a_training_began_leaves_nothing(
-    genmed: Genmed, nih: Path, tiny: Arguments, tmp_path: Path, number: signal.Signals
+    server: ForkServerContext, genmed: Genmed, nih: Path, tiny: Arguments, tmp_path: Path, number: signal.Signals
 ) -> None:
     root = Path(shutil.copytree(nih, tmp_path / "copy"))
     random = np.random.Generator(np.random.Philox(1))
     for path in sorted((root / "images").iterdir())[::4]:  # so that decoding takes some seconds
         Image.fromarray(random.integers(0, 256, (2400, 2400), dtype=np.uint8)).save(path)
     cache = tmp_path / "own"  # what others left half made in theirs would be taken for this one's
-    arguments = [part for part in tiny("--data-root", root) if part != "--json"]
-    command = genmed.start(*arguments, GENMED_CACHE=str(cache))
+    arguments = [str(part) for part in tiny("--data-root", root) if part != "--json"]
+    files, environ = (tmp_path / "out", tmp_path / "err"), {**genmed.environ, "GENMED_CACHE": str(cache)}
+    process = server.Process(
+        target=run_as_a_script_does_behind_an_ampersand, args=(arguments, str(tmp_path), environ, files)
+    )
+    process.start()
+    command = Command(process, files)
     end = time.monotonic() + 60
     while not list(cache.glob("images/.tmp-*/pixels.u8")):
         assert time.monotonic() < end

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import select
 import shutil
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from genmed.parts.data.datasets import DATASETS
 from genmed.records.registry import FINAL, RunRecord
 from tests.harness import Genmed, own_environment
 from tests.registries.making import START, make_evaluation, make_registry, make_run
@@ -31,11 +33,21 @@ def listed(genmed: Genmed) -> Genmed:
     later = START + timedelta(days=1)
     records += [
         RunRecord(
-            make_run("aaaaaaaa", name="good", status="failed", created=later, tags=["a b", "x"], dataset="phantom"),
+            make_run(
+                "aaaaaaaa",
+                name="good",
+                status="failed",
+                created=later,
+                tags=["a b", "x"],
+                dataset="phantom",
+                seed=7,
+                epochs_done=3,
+                epochs_total=5,
+            ),
             evaluations=[make_evaluation("aaaaaaaa", report={"metrics": headline})],
         ),
         RunRecord(
-            make_run("bbbbbbbb", name="better", status="completed", tags=["x"], model="/home/me/net.py:build"),
+            make_run("bbbbbbbb", name="better", status="completed", tags=["x"], model="/home/me/net.py:build", seed=43),
             metrics={FINAL: {"test_auroc_macro": 0.875}},
         ),
         RunRecord(make_run("cccccccc", name="secret", status="completed", hidden=True, tags=["x"], created=later)),
@@ -55,7 +67,8 @@ def test_newest_twenty_are_listed_and_the_others_counted(listed: Genmed) -> None
     rows = [line.split("\t") for line in result.out.splitlines()]
     assert [row[0] for row in rows[1:]] == ["good", *(f"run{n:02}" for n in range(24, 5, -1))]
     assert result.err == "7 more: --all shows them, -n N the first N\n"
-    assert dict(zip(rows[0], rows[1], strict=True))["95% interval"] == "0.500 to 0.875"
+    first = dict(zip(rows[0], rows[1], strict=True))
+    assert (first["95% interval"], first["epochs"], first["tags"]) == ("0.500 to 0.875", "3/5", "a b x")
     assert listed("list", "--json").err == result.err
     assert len(names(listed, "-n", 3)) == 3
     whole = listed("list", "--all", "--json")
@@ -78,6 +91,11 @@ def test_newest_twenty_are_listed_and_the_others_counted(listed: Genmed) -> None
         (["--sort", "auroc", "-n", 3], ["better", "good", "run24"]),
         (["--sort", "auroc", "--reverse", "-n", 2], ["good", "better"]),
         (["--sort", "name", "-n", 3], ["better", "good", "run00"]),
+        (["--sort", "seed", "-n", 2], ["good", "run24"]),
+        (["--sort", "seed", "--reverse", "-n", 1], ["better"]),
+        (["--sort", "dataset", "-n", 1], ["run24"]),
+        (["--sort", "dataset", "--reverse", "-n", 1], ["good"]),
+        (["--sort", "model", "-n", 1], ["better"]),
         (["--reverse", "-n", 2], ["run00", "better"]),
         (["--status", "running"], []),
     ],
@@ -89,6 +107,8 @@ def test_runs_are_chosen_and_sorted(listed: Genmed, options: list[object], found
 def test_choice_that_no_run_fits_says_so(listed: Genmed) -> None:
     result = listed("list", "--tag", "none")
     assert (result.code, result.out, result.err) == (0, "", "no run fits\n")
+    chosen = listed("list", "--tag", "x", "--json").json
+    assert [(run["test_auroc_macro"], run["test_auroc_macro_low"]) for run in chosen] == [(0.75, 0.5), (0.875, None)]
     counted = listed("list", "--tag", "x", "-n", 1)
     assert counted.err == "1 more: --all shows them, -n N the first N\n"
 
@@ -100,8 +120,12 @@ def test_wrong_choice_is_refused_in_one_line(listed: Genmed, options: list[objec
 
 
 def test_run_whose_process_is_dead_is_chosen_as_interrupted(listed: Genmed) -> None:
-    make_registry(listed.root, make_run("dddddddd", name="dead", status="running"))
-    assert names(listed, "--status", "interrupted") == ["dead"]
+    dead = make_run("dddddddd", name="dead", status="running", created=START + timedelta(days=3))
+    stopped = make_run("eeeeeeee", name="stopped", status="interrupted", created=START + timedelta(days=2))
+    make_registry(listed.root, dead, stopped)
+    assert names(listed, "--status", "interrupted") == ["dead", "stopped"]
+    assert names(listed, "--sort", "status", "--reverse", "-n", 3) == ["dead", "stopped", "good"]
+    assert names(listed, "--sort", "status", "--all")[-2:] == ["dead", "stopped"]
     assert names(listed, "--status", "running") == []
 
 
@@ -122,18 +146,17 @@ def measure_seconds(work: Callable[[], object]) -> float:
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 
+def ask(line: str) -> dict[str, str]:
+    """The variables by which a bash asks for what may follow; a new line parts what it parts of itself."""
+    words = re.split("[ \n]", line)
+    return {"_GENMED_COMPLETE": "complete_bash", "COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
+
+
 def complete(genmed: Genmed, line: str) -> list[str]:
-    """What the shell is offered."""
-    asked = {"_GENMED_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
-    done = subprocess.run(
-        [sys.executable, "-c", "import sys; sys.argv = ['genmed']; from genmed.cli import main; main()"],
-        env={**own_environment(), **genmed.environ, **asked},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stderr == ""
-    return done.stdout.split()
+    """What a bash is offered."""
+    done = genmed(**ask(line))
+    assert done.err == ""
+    return done.out.split()
 
 
 @pytest.mark.parametrize(
@@ -153,17 +176,30 @@ def complete(genmed: Genmed, line: str) -> list[str]:
         ("genmed train --dataset vin", ["vinbigdata"]),
         ("genmed train --model densenet12", ["densenet121"]),
         ("genmed train --tag x", ["x"]),
+        ("genmed rm --restore ", ["secret"]),
+        ("genmed train --dataset\nmedmnist\n:\npneu", ["pneumoniamnist"]),
+        ("genmed train --dataset\nmedmnist\n:", [flag.partition(":")[2] for flag in DATASETS if ":" in flag]),
+        ("genmed train --dataset\nmedmnist\n:\npneumoniamnist\n--model\ndensenet12", ["densenet121"]),
+        ("genmed list --root {elsewhere} --dataset p", []),
+        ("genmed list --root {elsewhere} --model r", []),
+        ("genmed list --root {elsewhere} --tag x", []),
+        ("genmed show --root {elsewhere} go", []),
     ],
 )
-def test_tab_offers_runs_and_values(listed: Genmed, line: str, offered: list[str]) -> None:
-    assert complete(listed, line) == offered
+def test_tab_offers_runs_and_values(listed: Genmed, tmp_path: Path, line: str, offered: list[str]) -> None:
+    assert complete(listed, line.format(elsewhere=tmp_path / "elsewhere")) == offered
+
+
+def test_tab_offers_an_id_with_which_a_name_ends(listed: Genmed) -> None:
+    make_registry(listed.root, make_run("dddddddd", name="nih-resnet50-dddddddd"))
+    assert complete(listed, "genmed show ddd") == ["dddddddd"]
 
 
 def test_tab_is_quick_among_ten_thousand_runs(genmed: Genmed) -> None:
     runs = [make_run(f"{n:08x}", tags=[f"tag{n % 7}"]) for n in range(10_000)]
     make_registry(genmed.root).rebuild(RunRecord(run) for run in runs)
     for line in ("genmed show nih-resnet50-s42-0000", "genmed list --tag t", "genmed train --model resnet"):
-        assert any(measure_seconds(lambda line=line: complete(genmed, line)) < 0.5 for _ in range(4)), line
+        assert any(measure_seconds(lambda line=line: genmed.fresh(**ask(line))) < 0.5 for _ in range(4)), line
 
 
 def test_tab_where_there_is_nothing_or_damage_offers_nothing(genmed: Genmed) -> None:
@@ -198,7 +234,7 @@ def at_home(genmed: Genmed, home: Path) -> dict[str, str]:
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="no bash here")
-def test_tab_in_a_real_bash_completes_a_name(listed: Genmed, shell_home: Path) -> None:
+def test_tab_in_a_real_bash_completes_a_name_also_behind_a_colon(listed: Genmed, shell_home: Path) -> None:
     master, slave = pty.openpty()
     with subprocess.Popen(
         ["bash", "--rcfile", str(shell_home / ".bashrc"), "-i"],
@@ -211,6 +247,8 @@ def test_tab_in_a_real_bash_completes_a_name(listed: Genmed, shell_home: Path) -
         try:
             os.write(master, b"genmed list --status compl\t--sort auroc --tag x | cat\n")
             shown = read_until(master, "\nbetter\t")
+            os.write(master, b"genmed train --dataset medmnist:pn\t--dry-run | cat\n")
+            read_until(master, "no data folder data/medmnist for medmnist:pneumoniamnist ")
         finally:
             os.killpg(shell.pid, signal.SIGKILL)
     os.close(slave)

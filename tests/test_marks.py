@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from genmed.ground.errors import StorageError
+from genmed.ground.errors import RequestError, StorageError
 from genmed.records.registry import Registry
 from genmed.workflows.known import find_run
 from genmed.workflows.marking import add_tags
+from genmed.workflows.removal import find_doomed, purge
 from genmed.workflows.reporting import Silent
 from tests.harness import Genmed, edit_document, own_environment
 
@@ -85,6 +86,8 @@ def test_tags_are_added_and_removed_in_folder_and_registry(two: Genmed) -> None:
     assert [run["tags"] for run in listed(two)] == [["paper", "größer"], ["first"]]
     assert rebuilt(two)[0]["tags"] == ["paper", "größer"]
     assert "has no tag 'first' (it has 'paper', 'größer')" in refusal(two, "tag", "latest", "first", "--remove")
+    assert two("tag", "latest", "a", "b", "--json").json["tags"] == ["paper", "größer", "a", "b"]
+    assert two("tag", "latest", "b", "a", "--remove", "--json").json["tags"] == ["paper", "größer"]
     for tag in ("", " ", "a\tb", "a\nb"):
         assert "a tag must be a word" in refusal(two, "tag", "latest", "good", tag)
     assert listed(two)[0]["tags"] == ["paper", "größer"]
@@ -92,6 +95,7 @@ def test_tags_are_added_and_removed_in_folder_and_registry(two: Genmed) -> None:
 
 
 def test_note_is_set_appended_to_shown_and_cleared(two: Genmed) -> None:
+    assert two("note", "latest", "Not bad", "--append", "--json").json["note"] == "Not bad"
     assert two("note", "latest", "Best so far").code == 0
     assert two("note", "latest", "for the paper", "--append", "--json").json["note"] == "Best so far\nfor the paper"
     assert "note\tBest so far / for the paper\n" in two("show", "latest").out
@@ -115,7 +119,9 @@ def test_hidden_run_is_on_no_list_and_found_by_its_name_alone(two: Genmed) -> No
 
 def test_purged_run_leaves_nothing_and_the_run_that_continues_it_stays(two: Genmed) -> None:
     new, old = (str(run["name"]) for run in listed(two))
+    assert two("rm", new).code == 0
     asked = two("rm", old, "--purge")
+    assert two("rm", new, "--restore").code == 0
     assert (asked.code, asked.out) == (2, "")
     assert f"{new} continued from it" in asked.err
     assert asked.err.splitlines()[-1].endswith("and nobody can be asked here (say --yes)")
@@ -125,6 +131,14 @@ def test_purged_run_leaves_nothing_and_the_run_that_continues_it_stays(two: Genm
     assert os.listdir(two.root / "runs") == [new]
     assert [run["name"] for run in listed(two)] == [run["name"] for run in rebuilt(two)] == [new]
     assert two("verify", new, "--json").json["verdict"] == "identical"
+
+
+def test_runs_that_are_purged_together_are_told_once_and_continue_from_nothing(two: Genmed) -> None:
+    new, old = (str(run["name"]) for run in listed(two))
+    done = two("rm", old, new, old, "--purge", "--yes")
+    assert (done.code, done.out) == (0, f"{old}\tpurged\n{new}\tpurged\n")
+    assert "continued from it" not in done.err
+    assert listed(two) == os.listdir(two.root / "runs") == []
 
 
 @pytest.mark.parametrize("arguments", ["tag {} x", "note {} x", "rm {}", "rm {} --restore", "rm {} --purge --yes"])
@@ -231,6 +245,29 @@ def test_tag_that_is_killed_before_the_registry_is_mended_by_doing_it_again(two:
     assert listed(two)[0]["tags"] == ["first", "x"]
 
 
+def test_run_on_which_a_process_began_to_work_meanwhile_is_not_purged(two: Genmed) -> None:
+    (doomed,) = find_doomed(["latest"], two.root)
+    make_living(two, doomed.name)
+    with pytest.raises(RequestError, match="is running now"):
+        purge(doomed, two.root)
+    assert len(listed(two)) == 2
+
+
+def test_run_that_a_list_took_in_again_while_it_was_purged_is_gone(
+    two: Genmed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def list_and_rename(path: Path, target: Path) -> Path:
+        assert len(listed(two)) == 2
+        os.rename(path, target)
+        return target
+
+    (doomed,) = find_doomed(["latest"], two.root)
+    assert doomed.size > 10_000
+    monkeypatch.setattr(Path, "rename", list_and_rename)
+    purge(doomed, two.root)
+    assert len(listed(two)) == 1
+
+
 def test_run_whose_folder_is_gone_is_purged_from_the_list(two: Genmed) -> None:
     new, old = (str(run["name"]) for run in listed(two))
     shutil.rmtree(two.root / "runs" / old)
@@ -253,6 +290,7 @@ def test_purge_asks_on_a_terminal(two: Genmed, answer: str, left: int) -> None:
     )
     assert done.returncode == 0
     assert "for ever? [y/N]" in done.stderr
+    assert "continued from it" not in done.stderr
     assert done.stdout.endswith({"n": "\tkept\n", "y": "\tpurged\n"}[answer])
     assert len(listed(two)) == left
     os.close(slave)

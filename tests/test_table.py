@@ -48,22 +48,29 @@ def test_table_has_what_differs_and_what_came_out(listed: Genmed) -> None:
     assert (float(old["config.optimizer.lr"]), float(new["config.optimizer.lr"])) == (0.1, 1e-4)
     assert (old["test_auroc_macro"], new["test_auroc_macro"], old["test_loss"]) == ("0.5", "", "")
     assert float(new["test_loss"]) == 0.1 + 0.2
-    assert listed("export", "--csv", "--json").json[0]["test_loss"] == 0.1 + 0.2
+    assert [row["test_loss"] for row in listed("export", "--csv", "--json").json] == [0.1 + 0.2, None]
 
 
 def test_rows_are_named_or_chosen(listed: Genmed) -> None:
-    assert [row["id"] for row in read(listed("export", "--csv", "00000003", "new").out)] == ["00000003", "00000002"]
+    assert [row["id"] for row in read(listed("export", "--csv", "00000003", "new", "new").out)] == [
+        "00000003",
+        "00000002",
+    ]
     assert [row["id"] for row in read(listed("export", "--csv", "--tag", "c").out)] == ["00000001"]
     assert [row["id"] for row in read(listed("export", "--csv", "--hidden").out)] == ["00000003"]
+    make_registry(listed.root, make_run("00000004", status="running"))
+    (dead,) = read(listed("export", "--csv", "--status", "interrupted").out)
+    assert (dead["id"], dead["status"]) == ("00000004", "interrupted")
+    assert len(read(listed("export", "--csv", "--status", "completed", "--model", "resnet50").out)) == 2
 
 
 def test_intervals_stand_beside_their_metrics(server: ForkServerContext, trained: Genmed, tmp_path: Path) -> None:
     copy = Genmed(server, tmp_path, trained.cache)
     shutil.copytree(trained.root, copy.root, dirs_exist_ok=True)
-    estimate = {"value": 0.5, "low": 0.25, "high": 0.75}
+    estimate, without = {"value": 0.5, "low": 0.25, "high": 0.75}, {"value": 0.5, "low": None, "high": None}
     edit_document(
         copy.run_folder() / "evaluations" / "test.json",
-        lambda document: document["metrics"].update(test_auroc_macro=estimate),
+        lambda document: document["metrics"].update(test_auroc_macro=estimate, test_auroc_Mass=without),
     )
     file = tmp_path / "runs.csv"
     told = copy("export", "--csv", "--out", file, "--json").json
@@ -73,6 +80,7 @@ def test_intervals_stand_beside_their_metrics(server: ForkServerContext, trained
     assert list(row)[at + 1 : at + 3] == ["test_auroc_macro_low", "test_auroc_macro_high"]
     assert (row["test_auroc_macro_low"], row["test_auroc_macro_high"]) == ("0.25", "0.75")
     assert "test_auroc_Edema_low" not in row  # undefined
+    assert "test_auroc_Mass_low" not in row
     again = copy("export", "--csv", "--out", file)
     assert (again.code, len(again.err.splitlines())) == (2, 1)
 
@@ -86,9 +94,22 @@ def test_table_of_no_runs_has_its_columns_and_creates_nothing(genmed: Genmed) ->
 
 
 @pytest.mark.parametrize(
-    "arguments", ["", "new", "--out run.zip", "new 00000001 --out r.zip", "new --out r.zip --tag c",
-                  "--csv new --tag c", "--csv nothing", "--csv runs.csv"]
-)  # fmt: skip
-def test_export_that_is_not_clear_is_refused_in_one_line(listed: Genmed, arguments: str) -> None:
-    result = listed("export", *arguments.split())
+    ("arguments", "told"),
+    [
+        ("", "one RUN and --out FILE.zip are wanted, or --csv"),
+        ("new", "one RUN and --out FILE.zip are wanted, or --csv"),
+        ("--out run.zip", "one RUN and --out FILE.zip are wanted, or --csv"),
+        ("new 00000001 --out r.zip", "one RUN and --out FILE.zip are wanted, or --csv"),
+        ("new --out r.zip --tag c", "--tag and the like choose the rows of a table"),
+        ("--csv new --tag c", "runs are either named or chosen by --tag and the like"),
+        ("--csv nothing", "no run goes by 'nothing'"),
+        ("--csv runs.csv", "no run goes by 'runs.csv'"),
+        ("--csv new --root {elsewhere}", "there are no runs below"),
+    ],
+)
+def test_export_that_is_not_clear_is_refused_in_one_line(
+    listed: Genmed, tmp_path: Path, arguments: str, told: str
+) -> None:
+    result = listed("export", *arguments.format(elsewhere=tmp_path / "elsewhere").split())
     assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1)
+    assert told in result.err

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from genmed.workflows.tensorboard import EventFile
 from tests.harness import TINY_MODEL, Genmed, own_environment
 
 Arguments = Callable[..., list[object]]
@@ -122,6 +123,15 @@ def test_loss_is_the_traces(genmed: Genmed, tiny: Arguments) -> None:
     shown = read_scalars(genmed.run_folder())["train/loss"]
     for (step, value), (recorded, loss) in zip(shown, read_losses(genmed.run_folder()), strict=True):
         assert (step, value) == (recorded, struct.unpack("<f", struct.pack("<f", loss))[0])
+
+
+def test_files_of_one_second_are_two(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX")
+    for step in (1, 10):
+        file = EventFile(tmp_path, step)
+        file.write(step, {"train/loss": step / 2, "undefined": None})
+        file.close()
+    assert read_scalars(tmp_path) == {"train/loss": [(1, 0.5), (10, 5.0)]}
 
 
 WITHOUT = """

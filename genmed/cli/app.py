@@ -28,6 +28,7 @@ from genmed.cli import (
     train,
     verify,
 )
+from genmed.cli.completion import words_whole
 from genmed.cli.output import knows_all_letters, print_json, print_line
 from genmed.ground.errors import GenmedError
 
@@ -67,7 +68,8 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """Runs the command of this process's arguments and ends it with the documented exit code."""
-    for number in (signal.SIGTERM, signal.SIGUSR1):  # while nothing is under way; a training hears them itself
+    # While nothing is under way; a training hears them itself. Behind `&` in a script a process begins deaf to SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, _interrupt)
     sys.exit(run(sys.argv[1:] or ["--help"]))
 
@@ -82,7 +84,8 @@ def run(arguments: list[str]) -> int:
     if not knows_all_letters(sys.stdout) and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name of a run or a class ends no command
     try:
-        code: Any = typer.main.get_command(app).main(arguments, prog_name="genmed", standalone_mode=False)
+        with words_whole():
+            code: Any = typer.main.get_command(app).main(arguments, prog_name="genmed", standalone_mode=False)
         sys.stdout.flush()
         if code == 130:  # how Typer hands on a KeyboardInterrupt
             raise KeyboardInterrupt

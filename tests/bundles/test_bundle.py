@@ -88,6 +88,36 @@ def test_run_is_verified_where_nothing_of_its_first_machine_is_left(
     assert after == before
 
 
+OWN = """
+from dataclasses import replace
+from genmed.parts.data.datasets import nih
+
+def load_records(root, config):
+    records = nih.load_records(root, config)
+    return replace(records, traits={**NAMES})
+
+FACTS = replace(nih.FACTS, name="own", load_records=load_records)
+"""
+
+
+def test_dataset_of_ones_own_has_known_traits_in_any_order(
+    genmed: Genmed, tiny: Arguments, nih: Path, tmp_path: Path
+) -> None:
+    own, bundle = tmp_path / "own.py", tmp_path / "run.zip"
+    arguments = tiny("--dataset", f"{own}:FACTS", "--set", "training.max_steps=1")
+    own.write_text(OWN.replace("NAMES", "records.traits, 'gender': records.traits['sex']"))
+    refused = genmed(*[part for part in arguments if part != "--json"])
+    assert (refused.code, len(refused.err.splitlines())) == (2, 1), refused.err
+    assert "traits are sex, age, view, not 'gender' (mend the dataset's code)" in refused.err
+    own.write_text(OWN.replace("NAMES", "dict(sorted(records.traits.items())), 'view': ()"))
+    assert genmed(*arguments).code == 0
+    header = (genmed.run_folder() / "data-images.csv").read_text().splitlines()[0]
+    assert header.endswith(",prepared,sex,age")
+    export(genmed, bundle)
+    files = ["--data-root", nih, "--model-file", MODEL_FILE, "--dataset-file", own]
+    assert verify(genmed, bundle, *files).json["verdict"] == "identical"
+
+
 def test_export_tells_what_one_would_publish(trained: Genmed, tmp_path: Path) -> None:
     out = tmp_path / "run.zip"
     described = export(trained, out)

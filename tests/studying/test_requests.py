@@ -1,15 +1,24 @@
 """Mistakes of a user: exit code 2, one line, nothing left behind; empty folders; the table while it runs."""
 
 import io
+from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from genmed.cli.study.screen import draw_views
+from genmed.ground.errors import ConfigError, RunNotFoundError
+from genmed.records.study_folder import StudyDocument, study_folder
 from genmed.workflows.studies.conduct import View
-from genmed.workflows.studies.plan import make_plan, read_seeds
+from genmed.workflows.studies.listing import find_study, list_studies
+from genmed.workflows.studies.plan import Plan, make_plan, read_seeds
 from tests.harness import Genmed
+from tests.registries.making import START
+from tests.studying.conftest import SLOW
+from tests.test_listing import complete
 
 
 @pytest.mark.parametrize(
@@ -36,6 +45,10 @@ from tests.harness import Genmed
         ("--seeds 2 --grid optimizer.lr=0.1,0.1", "--grid optimizer.lr has 0.1 twice"),
         ("--seeds 2 --grid optimizer.lr=0.1,0.10", "cells that differ in optimizer.lr alone would be the same runs"),
         ("--seeds 2 --grid compute.num_workers=0,1", "cells that differ in compute.num_workers alone"),
+        (
+            "--seeds 2 --grid optimizer.lr=0.1,0.2 --grid compute.num_workers=0,1",
+            "cells that differ in compute.num_workers alone would be the same runs (it changes no bit of a result)",
+        ),
         ("--seeds 2 --grid seed=1,2", "--grid takes no seed"),
         ("--seeds 2 --grid optimizer.lr=1,2 --grid optimizer.lr=3", "optimizer.lr is given twice"),
         ("--seeds 2 --grid optimizer.lr=1,2 --set optimizer.lr=3", "--grid optimizer.lr and --set both give"),
@@ -74,6 +87,69 @@ def test_reading_in_an_empty_folder_prints_an_empty_answer_and_creates_nothing(g
 def test_seeds_are_counted_from_the_config_s_or_listed() -> None:
     assert read_seeds("5", 42) == (42, 43, 44, 45, 46)
     assert read_seeds("1,7, 9", 42) == (1, 7, 9)
+
+
+def test_so_many_seeds_and_such_high_ones_are_the_last_that_are_taken() -> None:
+    assert read_seeds("1000", 0)[-1] == 999
+    with pytest.raises(ConfigError, match="--seeds must be from 1 to 1000, got 1001"):
+        read_seeds("1001", 0)
+    assert read_seeds("2", 2**32 - 2) == (2**32 - 2, 2**32 - 1)
+    assert plan_of(flags={"seed": 3}, seeds="2").seeds == (3, 4)
+
+
+def plan_of(*grid: str, flags: Mapping[str, Any] | None = None, seeds: str = "2", models: str | None = None) -> Plan:
+    return make_plan(flags or {}, name="", metric="auroc_macro", seeds=seeds, models=models, grid=grid)
+
+
+def test_keys_that_end_alike_are_named_in_full() -> None:
+    plan = plan_of("optimizer.name=adam,sgd", "schedule.name=constant,cosine")
+    assert plan.cells[1].name == "optimizer.name=adam schedule.name=cosine"
+
+
+def test_user_files_of_one_name_are_refused_and_others_go_by_their_names(tmp_path: Path) -> None:
+    files = [tmp_path / folder / "net.py" for folder in ("one", "other")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(SLOW)
+    assert plan_of(models=f"{files[0]}:build,{files[0]}:wide").cells[1].name == "net.py:wide"
+    with pytest.raises(ConfigError, match=r"model\.name alone would be the same runs") as caught:
+        plan_of(models=",".join(f"{file}:build" for file in files))
+    assert caught.value.hint == "user files need names of their own"
+
+
+def test_devices_that_are_one_here_are_refused(genmed: Genmed) -> None:
+    devices = ["--seeds", 1, "--grid", "compute.device=cpu,auto"]
+    result = genmed("study", *devices, CUDA_VISIBLE_DEVICES="")
+    assert (result.code, "cells that differ in compute.device alone" in result.err) == (2, True), result.err
+
+
+@pytest.fixture
+def three_studies(tmp_path: Path) -> Path:
+    """A root with three studies that were begun a day apart, the newest not the last by the alphabet."""
+    for day, (name, study_id) in enumerate([("second", "bbbbbbbb"), ("third", "cccccccc"), ("secret", "aaaaaaaa")]):
+        moment = START + timedelta(days=day)
+        study = StudyDocument(id=study_id, name=name, created=moment, metric="auroc_macro", seeds=(1,), cells=())
+        study_folder(tmp_path, name).write(study)
+    return tmp_path
+
+
+def test_studies_are_found_by_name_id_and_beginning_the_newest_first(three_studies: Path) -> None:
+    assert [entry["study"] for entry in list_studies(three_studies)] == ["secret", "third", "second"]
+    for reference, name in {
+        "second": "second", "th": "third", "cccccccc": "third", "secr": "secret", "latest": "secret", None: "secret"
+    }.items():  # fmt: skip
+        assert find_study(reference, three_studies)[1].name == name
+    with pytest.raises(RunNotFoundError, match="'sec' fits 2 studies") as caught:
+        find_study("sec", three_studies)
+    assert caught.value.hint == "which one: secret, second?"
+    for reference in ("ird", "cccc", ""):
+        with pytest.raises(RunNotFoundError, match=f"no study goes by '{reference}'"):
+            find_study(reference, three_studies)
+
+
+def test_tab_offers_the_studies_of_the_root(genmed: Genmed, three_studies: Path) -> None:
+    assert complete(genmed, f"genmed study show --root {three_studies} sec") == ["second", "secret"]
+    assert complete(genmed, "genmed study show sec") == []
 
 
 def test_cells_are_the_product_of_models_and_grid() -> None:

@@ -91,6 +91,7 @@ def test_study_that_is_done_trains_nothing(storm: Storm, copied: Genmed) -> None
     assert read_traces(copied) == traces
     shown = copied("study", "show", "storm", "--json")
     assert shown.json == again.json
+    assert again.json["created"] == storm.genmed("study", "show", "--json").json["created"]
 
 
 def test_show_has_the_documented_keys_and_writes_nothing(storm: Storm, copied: Genmed) -> None:
@@ -108,6 +109,8 @@ def test_show_has_the_documented_keys_and_writes_nothing(storm: Storm, copied: G
     for cell in shown["cells"]:
         found = [run["metrics"]["test_auroc_macro"] for run in cell["runs"]]
         entry = cell["metrics"]["test_auroc_macro"]
+        validated = [run["metrics"]["val_auroc_macro"] for run in cell["runs"]]
+        assert cell["val_mean"] == pytest.approx(sum(validated) / 2)
         means.append(entry["mean"])
         assert entry["mean"] == pytest.approx(sum(found) / 2, abs=1e-9)
         assert entry["sd"] == pytest.approx(abs(found[0] - found[1]) / 2**0.5, abs=1e-9)
@@ -202,6 +205,9 @@ def test_study_of_the_same_name_and_another_config_is_refused_with_the_differenc
     more = [*storm.command]
     more[more.index("--seeds") + 1] = 3
     assert "seeds were 42, 43, are 42, 43, 44" in copied(*more).err
+    assert "metric was auroc_macro, is brier_macro" in copied(*storm.command, "--metric", "brier_macro").err
+    fewer = [storm.models[0] if part == ",".join(storm.models) else part for part in storm.command]
+    assert "cells were slow.py:build, slow.py:wide, are slow.py:build" in copied(*fewer).err
     assert snapshot(copied.root) == before
 
 

@@ -7,10 +7,10 @@ import typer
 from genmed.cli.options import root_folder
 
 
-def complete_study(incomplete: str) -> list[str]:
+def complete_study(context: typer.Context, incomplete: str) -> list[str]:
     from genmed.records.study_folder import list_study_folders
 
-    names = [folder.name for folder in list_study_folders(root_folder(None))]
+    names = [folder.name for folder in list_study_folders(root_folder(context.params.get("root")))]
     return [name for name in ["latest", *names] if name.startswith(incomplete)]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genmed.ground.errors import ConfigError, DataError
+from genmed.parts.data.traits import TRAITS
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int8]
@@ -96,7 +97,8 @@ class Records:
     split_origin: str = "official lists"
     """What that split is, for people."""
     traits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Sex, age and view of each image, '' where nobody knows (`parts.data.traits`); nothing is trained on them."""
+    """Sex, age and view of each image, '' where nobody knows (`parts.data.traits`), in this order, whatever the order
+    they are given in; nothing is trained on them."""
     notes: tuple[str, ...] = ()
     """What the reader of the log should know, e.g. how many rows were left out."""
     left_out: Mapping[str, str] = field(default_factory=dict)
@@ -114,10 +116,13 @@ class Records:
             wrong.append("labels are not 1, 0 and -1")
         if not all(map(operator.lt, self.ids, self.ids[1:])):
             wrong.append("ids are not unique and sorted")
+        wrong += [f"traits are {', '.join(TRAITS)}, not {name!r}" for name in self.traits if name not in TRAITS]
         if wrong:
             raise ConfigError(
                 f"the records of {len(self)} images are wrong: {'; '.join(wrong)}", "mend the dataset's code"
             )
+        known = {name: self.traits[name] for name in TRAITS if self.traits.get(name)}
+        object.__setattr__(self, "traits", known)
 
     def __len__(self) -> int:
         return len(self.ids)

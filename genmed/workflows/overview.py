@@ -43,7 +43,6 @@ def describe_run(folder: RunFolder) -> dict[str, Any]:
         "epochs_done": document.epochs_done,
         "steps_done": document.steps_done,
         "metrics": document.metrics,
-        "benchmark": _find_benchmark(folder),
         "fingerprint": document.fingerprint,
         "trace_digest": document.trace_digest,
         "checkpoints": [
@@ -55,6 +54,7 @@ def describe_run(folder: RunFolder) -> dict[str, Any]:
         "tags": list(document.tags),
         "note": document.note,
         "hidden": document.hidden,
+        "benchmark": _find_benchmark(folder),
     }
 
 

@@ -25,7 +25,7 @@ def three(
     """genmed with three finished runs, two of which differ in the seed alone; and their comparison."""
     folder = tmp_path_factory.mktemp("three")
     prepared = Genmed(server, folder, image_cache)
-    for more in (("--seed", 1), ("--seed", 2), ("--lr", 0.02)):
+    for more in ((), ("--seed", 2), ("--lr", 0.02)):
         result = prepared(*tiny("--epochs", 1, *more))
         assert result.code == 0, result.err
     result = prepared("report", "latest", "latest~1", "latest~2", "--out", folder / "three.html", "--plots", "--json")

@@ -232,6 +232,31 @@ def test_class_without_both_kinds_has_no_value_and_no_part_in_the_mean() -> None
     assert found["auroc_macro"].value == pytest.approx(sum(value for value in others if value) / 2)
 
 
+def test_mean_over_fewer_classes_than_are_judged_has_no_interval() -> None:
+    sample = draw(300, 3, 200)
+    thresholds = {**sample.thresholds, "c1": None}
+    found = estimate(
+        Sample(sample.scores, sample.truth, sample.units, sample.classes, "multi-label", thresholds), 0, 50
+    )
+    assert found["sensitivity_c1"].value is None
+    others = [found[f"sensitivity_{name}"].value for name in ("c0", "c2")]
+    assert found["sensitivity_macro"].value == pytest.approx(sum(value for value in others if value) / 2)
+    assert found["sensitivity_macro"].low is None
+    assert found["sensitivity_c0"].low is not None
+    assert found["auroc_macro"].low is not None
+    assert found["brier_macro"].low is not None
+
+
+def test_accuracy_of_few_known_patients_has_no_interval() -> None:
+    sample = draw(300, 3, 300, kind="multi-class")
+    for few, sure in ((LEAST_PATIENTS - 1, False), (LEAST_PATIENTS, True)):
+        truth = sample.truth.copy()
+        truth[few:] = -1
+        found = estimate(replace(sample, truth=truth), 0, 50)
+        assert found["accuracy"].value is not None
+        assert (found["accuracy"].low is not None) == sure
+
+
 def test_images_of_which_nothing_can_be_measured_have_no_values() -> None:
     sample = draw(20, 2, 20)
     found = estimate(replace(sample, truth=np.zeros_like(sample.truth)), 0, 9)

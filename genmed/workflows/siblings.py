@@ -21,7 +21,8 @@ class Sibling:
 
 def list_siblings(root: Path, document: RunDocument) -> list[Sibling]:
     """Those below `root` of the same config but for the seed, on the same data by the same code from the same weights,
-    the oldest first; the run itself is one of them, if it lies there. Hidden ones do not count.
+    the oldest first; the run itself is one of them, if it lies there. Hidden ones do not count, nor those that went on
+    in spite of a difference. Their environments may differ.
     """
     found = []
     for folder in _list_candidates(root, document):
@@ -29,7 +30,8 @@ def list_siblings(root: Path, document: RunDocument) -> list[Sibling]:
             other = folder.read()
         except RecordError:  # a broken neighbour is no matter of this run
             continue
-        counts = other.status == "completed" and (not other.hidden or other.id == document.id)
+        own = other.id == document.id
+        counts = other.status == "completed" and (own or not (other.hidden or other.accepted))
         if counts and _identify(other) == _identify(document):
             found.append(Sibling(folder, other))
     return sorted(found, key=lambda sibling: sibling.document.created)
@@ -51,4 +53,4 @@ def _identify(document: RunDocument) -> tuple[object, ...]:
     config = {key: value for key, value in document.config.items() if key != "seed"}
     weights = (document.weights or {}).get("digest")
     begin = document.start and document.start.step
-    return config, document.data_fingerprint, document.code_digest, weights, begin, bool(document.accepted)
+    return config, document.data_fingerprint, document.code_digest, weights, begin

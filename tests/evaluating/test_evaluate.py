@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from genmed.parts.metrics.thresholds import choose_threshold
+from genmed.workflows.evaluation.scored import Scored
 from tests.datasets.making import make_chexpert, make_folder, make_manifest
 from tests.harness import TINY_MODEL, Genmed
 
@@ -72,6 +73,21 @@ def test_images_that_were_trained_on_are_counted_wherever_they_lie(trained: Genm
     split = json.loads((trained.run_folder() / "data.json").read_text())["split"]["sides"]
     assert result.json["trained_on"] == split["train"]["images"] + split["val"]["images"]
     assert "trained or selected on" in trained("evaluate", "latest", "--data-root", copy, "--split", "all").out
+
+
+def test_study_of_two_views_is_of_neither() -> None:
+    scored = Scored(
+        classes=("a",),
+        kind="multi-label",
+        ids=("1", "2", "3", "4", "5"),
+        scores=np.array([[0.2], [0.9], [0.1], [0.3], [0.4]], np.float32),
+        truth=np.array([[0], [1], [0], [0], [1]], np.int8),
+        studies=("t", "t", "s", "s", "u"),
+        traits={"view": ("AP", "lateral", "PA", "PA", "AP"), "sex": ("F", "F", "M", "M", "F")},
+    )
+    pooled = scored.pool()
+    assert pooled.traits == {"view": ("PA", "", "AP"), "sex": ("M", "F", "F")}
+    assert pooled.scores[:, 0].tolist() == np.float32([0.3, 0.9, 0.4]).tolist()
 
 
 def test_results_are_given_by_sex_age_and_view(trained: Genmed, copy: Path) -> None:

@@ -112,6 +112,13 @@ def test_hidden_run_does_not_count(copied: Genmed) -> None:
     assert ask_seeds(copied, 42)["seeds"] == [2, 3, 42]
 
 
+def test_run_that_went_on_in_spite_of_a_difference_does_not_count(copied: Genmed) -> None:
+    accepted = {"what": "code", "step": 3, "when": "2026-01-01T00:00:00+00:00", "changes": [], "count": 1}
+    edit_document(find_run(copied, 2) / "run.json", lambda document: document.update(accepted=[accepted]))
+    RunFolder(find_run(copied, 2)).read()
+    assert ask_seeds(copied, 42)["seeds"] == [3, 42]
+
+
 def test_run_that_was_measured_on_other_images_or_in_another_state_does_not_count(copied: Genmed) -> None:
     for seed, change in ((2, {"data_fingerprint": "sha256:0"}), (3, {"fingerprint": "sha256:0"})):
         path = find_run(copied, seed) / "evaluations" / "test.json"
@@ -130,6 +137,10 @@ def test_on_other_data_the_spread_is_over_the_runs_that_were_measured_on_them(co
     values = [document["metrics"]["test_auroc_macro"]["value"] for document in kept]
     assert found["metrics"]["test_auroc_macro"]["sd"] == pytest.approx(statistics.stdev(values))
     assert ask_seeds(copied, 42, *asked, "--split", "all") is None
+    other = find_run(copied, 3) / "evaluations" / name
+    edit_document(other, lambda document: document.update(matched={**document["matched"], "Effusion": "Fracture"}))
+    assert ask_seeds(copied, 42, *asked) is None, "one class of the run was held against another of the data"
+    edit_document(other, lambda document: document.update(matched=kept[0]["matched"]))
     card = copied("card", find_run(copied, 42).name).out
     assert card.count("Spread over 3 seeds (2, 3, 42), which are few") == 1
     assert card.count("Spread over 2 seeds (3, 42), which are few") == 1

@@ -116,6 +116,7 @@ class Records:
             wrong.append("labels are not 1, 0 and -1")
         if not all(map(operator.lt, self.ids, self.ids[1:])):
             wrong.append("ids are not unique and sorted")
+        wrong += ["no class can be called macro, which is what means are called"] if "macro" in self.classes else []
         wrong += [f"traits are {', '.join(TRAITS)}, not {name!r}" for name in self.traits if name not in TRAITS]
         if wrong:
             raise ConfigError(

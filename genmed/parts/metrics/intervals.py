@@ -98,16 +98,20 @@ def _add_up(sample: Sample, resamples: Resamples) -> dict[str, Floats]:
 
 
 def find_sure(sample: Sample) -> set[str]:
-    """The metrics of which there are patients enough for an interval; a mean's of all its classes."""
+    """The metrics of which there are patients enough for an interval; a mean's where each judged class has the metric
+    and patients enough."""
     enough = {
         name: _count_fewer(judged.truth, units) >= LEAST_PATIENTS
         for name, (judged, units) in zip(sample.classes, sample.judged, strict=True)
         if judged is not None
     }
     names = [name for name, sure in enough.items() if sure]
-    names += ["macro"] if names and all(enough.values()) else []
     sure = {f"{metric}_{name}" for metric in (*OF_RANKING, *OF_SUMS) for name in names}
-    return sure | set(sample.of_all if sample.unit_count >= LEAST_PATIENTS else ())
+    if names and all(enough.values()):
+        whole = [metric for metric in OF_SUMS if all(f"{metric}_{name}" in sample.sums for name in names)]
+        sure |= {f"{metric}_macro" for metric in (*OF_RANKING, *whole)}
+    known = [metric for metric in sample.of_all if metric in sample.sums]
+    return sure | {metric for metric in known if len(np.unique(sample.sums[metric][1])) >= LEAST_PATIENTS}
 
 
 def _count_fewer(truth: Flags, units: Units) -> int:

@@ -62,7 +62,9 @@ def brier_score(judged: Judged) -> Sums:
 
 
 def expected_calibration_error(judged: Judged) -> Sums:
-    """Mean gap between probability and frequency over 15 bins of equal width. Guo et al. 2017, eq. 3."""
+    """Mean gap between probability and frequency over 15 bins of equal width: of this class's own probability, the
+    classwise error of Kull et al. 2019, not that of the highest score (Guo et al. 2017).
+    """
     gaps = sum_by_bin(judged.scores, judged.truth)
     terms = np.concatenate([gaps, np.ones((len(gaps), 1))], axis=1)
     return Sums(terms, lambda sums: np.abs(sums[:-1]).sum(0) / sums[-1])

@@ -8,11 +8,13 @@ from typing import Any
 from genmed.parts.data.datasets import find_dataset
 from genmed.parts.data.records import SPLITS
 from genmed.parts.metrics.medmnist import METHOD, PUBLISHED, SOURCE
-from genmed.records.config import Config, flatten, layer_of_file
+from genmed.records.config import Config, affects_bits, flatten, layer_of_file
 from genmed.records.run_folder import RunDocument
 
 PROTOCOL = "medmnist"
 """The config that comes with genmed and trains as the authors did."""
+FREE = ("seed", "compute.device", "compute.determinism", "compute.threads", "compute.cpu_isa", "compute.memory_format")
+"""Keys that affect bits, and of which a protocol says nothing."""
 
 
 def compare_with_published(
@@ -23,7 +25,9 @@ def compare_with_published(
     data: data.json.
     """
     published = PUBLISHED.get(evaluation["dataset"])
-    if published is None or evaluation["split"] != "test" or evaluation.get("without_match"):
+    if published is None or evaluation["split"] != "test":
+        return None
+    if tuple(evaluation["classes"]) != find_dataset(evaluation["dataset"]).classes:
         return None
     best = config.training.select == "best"
     epoch = document.best_epoch if best else document.epochs_done
@@ -45,13 +49,15 @@ def _make_row(state: str, epoch: int, metrics: Mapping[str, Any]) -> dict[str, A
 
 
 def _list_departures(config: Config, dataset: str) -> list[dict[str, Any]]:
-    """Keys of the protocol that the run has otherwise."""
-    asked = layer_of_file(PROTOCOL).values
-    protocol, own = flatten(Config().replace(**asked)), flatten(config)
-    wanted = {key: protocol[key] for key in asked} | {"data.dataset": dataset}
-    if own["data.split"] == "patient":
-        wanted["data.split"] = "official"
-    return [{"key": key, "protocol": value, "run": own[key]} for key, value in wanted.items() if own[key] != value]
+    """Keys that affect bits and that the run has otherwise than the protocol."""
+    protocol, own = flatten(Config().replace(**layer_of_file(PROTOCOL).values)), flatten(config)
+    split = "official" if own["data.split"] == "patient" else own["data.split"]  # these sets come with one
+    wanted = protocol | {"data.dataset": dataset, "data.split": split}
+    return [
+        {"key": key, "protocol": value, "run": own[key]}
+        for key, value in wanted.items()
+        if affects_bits(key) and key not in FREE and own[key] != value
+    ]
 
 
 def _list_other_counts(data: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from genmed.parts.metrics.intervals import LEVEL, RESAMPLES, Estimate, estimate
+from genmed.parts.metrics.of_class import OF_SUMS
 from genmed.parts.metrics.thresholds import choose_thresholds
 from genmed.workflows.evaluation.scored import Rows, Scored
 
@@ -53,6 +54,16 @@ class Results:
         """Classes that too few patients have, or have not, for an interval; a mean over them has none either."""
         return [name for name in self.scored.classes if self.metrics[f"auroc_{name}"].low is None]
 
+    @property
+    def left_out(self) -> dict[str, list[str]]:
+        """Metric -> classes that have an AUROC and not this: no threshold on validation, or no slope where scores
+        separate them. The metric's mean is over the others, and has no interval."""
+        judged = [name for name in self.scored.classes if name not in self.undefined]
+        lacking = {
+            metric: [name for name in judged if self.metrics[f"{metric}_{name}"].value is None] for metric in OF_SUMS
+        }
+        return {metric: names for metric, names in lacking.items() if names}
+
     def to_json(self, side: str) -> dict[str, Any]:
         """side: begins the metrics' names."""
         scored = self.scored
@@ -68,6 +79,7 @@ class Results:
             "positives": _count(scored, 1),
             "negatives": _count(scored, 0),
             "undefined": self.undefined,
+            "left_out": self.left_out,
             "without_interval": [name for name in self.uncertain if name not in self.undefined],
             "thresholds": dict(self.thresholds),
             "metrics": _name_metrics(side, self.metrics),

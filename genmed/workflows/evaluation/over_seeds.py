@@ -11,6 +11,9 @@ from genmed.records.run_folder import RunFolder
 from genmed.workflows.evaluation.kept import OWN, read_evaluation
 from genmed.workflows.siblings import Sibling, list_siblings
 
+SAME = ("data_fingerprint", "split", "classes", "matched")
+"""Keys that evaluations of several runs share where they speak of one thing."""
+
 
 def add_seeds(folder: RunFolder, evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """The run's evaluation with `seeds`: the runs that differ from it in the seed alone and were measured on the same
@@ -52,13 +55,13 @@ def summarise(values: Sequence[float | None]) -> dict[str, float | None]:
 
 def _read_metrics(sibling: Sibling, evaluation: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """None where it was not measured on these images, or what it came to is damaged or of another state."""
-    wanted = [evaluation[key] for key in ("data_fingerprint", "split", "classes")]
+    wanted = [evaluation.get(key) for key in SAME]
     for name in dict.fromkeys((evaluation["name"], OWN)):
         try:
             found = read_evaluation(sibling.folder, name)
         except RecordError:
             continue
-        same = [found[key] for key in ("data_fingerprint", "split", "classes")] == wanted
+        same = [found.get(key) for key in SAME] == wanted
         if same and found["fingerprint"] == sibling.document.fingerprint:
             return dict(found["metrics"])
     return None

@@ -73,12 +73,16 @@ class Scored:
         )
 
     def pool(self) -> Scored:
-        """A row a study, where images of a study are judged together: not where classes exclude each other."""
+        """A row a study, where images of a study are judged together: not where classes exclude each other.
+
+        A trait stays where all images of a study share it: its score may be of any of its views.
+        """
         if not self.studies or self.kind in EXCLUSIVE:
             return self
         scores, truth = pool_studies(self.scores, self.truth, self.studies)
         _, first = np.unique(np.asarray(self.studies), return_index=True)
-        return replace(self.choose(first), scores=scores, truth=truth)
+        traits = {trait: _keep_shared(values, self.studies) for trait, values in self.traits.items()}
+        return replace(self.choose(first), scores=scores, truth=truth, traits=traits)
 
     def to_sample(self, thresholds: Mapping[str, float | None]) -> Sample:
         """For metrics and resamples."""
@@ -86,6 +90,14 @@ class Scored:
         return Sample(
             self.scores, self.truth, codes.astype(np.int64), self.classes, self.kind, thresholds, self.dataset
         )
+
+
+def _keep_shared(values: Sequence[str], studies: Sequence[str]) -> tuple[str, ...]:
+    """One a study, in order of the studies; '' where its images differ."""
+    found: dict[str, set[str]] = {}
+    for study, value in zip(studies, values, strict=True):
+        found.setdefault(study, set()).add(value)
+    return tuple(next(iter(found[study])) if len(found[study]) == 1 else "" for study in sorted(found))
 
 
 def read_scored(folder: RunFolder, side: str, path: Path | None = None) -> Scored:

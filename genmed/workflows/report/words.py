@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from genmed.parts.data.records import EXCLUSIVE
 from genmed.parts.metrics.names import WHOLE_NAMES
 from genmed.parts.report.benchmark import list_figures, say_protocol
 from genmed.parts.report.numbers import MISSING, count, find_estimate, show, show_estimate, show_interval
@@ -32,7 +33,7 @@ def say_headlines(run: Gathered) -> list[Headline]:
     found = [Headline(show(macro["value"]), mean, show_interval(macro), say_extent(run), spread)]
     for metric, name in WHOLE_NAMES.items():
         estimate = find_estimate(evaluation, metric)
-        if estimate["value"] is not None:
+        if estimate["value"] is not None and evaluation["task"] in EXCLUSIVE:
             spread = say_spread(evaluation, metric)
             found.append(Headline(show(estimate["value"]), f"test {name.long}", show_interval(estimate), seeds=spread))
     return found

@@ -93,7 +93,7 @@ def _print_runs(runs: list[dict[str, Any]]) -> None:
         rows,
         numbers=["epochs", "test AUROC", INTERVAL],
         whole=["name", "status", "device", "created"],
-        expendable=["device", "created", INTERVAL, "tags", "epochs"],
+        expendable=["device", "created", "epochs", "tags", INTERVAL],
     )
 
 

@@ -84,6 +84,8 @@ def choose_device(asked: str) -> str:
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if asked == "auto":
         return next(device for device, present in here.items() if present)
+    if asked not in here:
+        raise ConfigError(f"--device must be auto, cpu, cuda or mps, got {asked}")
     if not here[asked]:
         present = " and ".join(device for device in here if here[device])
         raise ConfigError(f"--device {asked} was asked for, but torch finds none here", f"here: {present}")

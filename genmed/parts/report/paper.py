@@ -102,7 +102,7 @@ def _draw_panels(figure: Figure) -> Any:
     made = _make(width * columns, PANEL[1] * rows)
     for number, panel in enumerate(figure.panels):
         axes = made.add_subplot(rows, columns, number + 1)
-        _draw_panel(axes, panel)
+        _draw_panel(axes, panel, 26 if figure.classes_alike else 32)
         if panel.legend and (number == 0):
             axes.legend(loc="best", fontsize=6, handlelength=1.6, borderpad=0.1, labelspacing=0.2)
         if figure.classes_alike and number % columns:
@@ -112,8 +112,9 @@ def _draw_panels(figure: Figure) -> Any:
     return made
 
 
-def _draw_panel(axes: Any, panel: Panel) -> None:
-    axes.set_title(f"{shorten(panel.title, 26)}\n", pad=3, fontweight="bold")
+def _draw_panel(axes: Any, panel: Panel, room: int) -> None:
+    """room: letters of the title."""
+    axes.set_title(f"{shorten(panel.title, room)}\n", pad=3, fontweight="bold")
     axes.text(0, 1.04, panel.note, transform=axes.transAxes, color=SOFT, fontsize=6)
     axes.grid(axis="y", color=GRID, linewidth=0.5)
     for mark in panel.marks:

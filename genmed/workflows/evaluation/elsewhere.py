@@ -47,7 +47,7 @@ class Elsewhere:
     root: Path | None = None
     """None: the dataset's own place; of the run's own dataset the run's."""
     side: str | None = None
-    """train, val, test or all; None: the test where the data come with one, else all."""
+    """train, val, test or all; None: the test where the data come with one, else all, if the run saw none of them."""
     match: Mapping[str, str] | None = None
     """The run's class -> the dataset's, where their names are not known to be one."""
     settings: Sequence[str] = ()
@@ -71,6 +71,12 @@ def evaluate_elsewhere(folder: RunFolder, asked: Elsewhere, reporter: Reporter) 
     if not len(rows):
         raise DataError(f"the data have no image of {side}", "choose another --split")
     chosen = images.choose(rows.tolist())
+    seen = count_seen(folder, chosen)
+    if seen and not asked.side:
+        raise RequestError(
+            f"the run was trained or selected on {seen:,} of these {len(rows):,} images ({side})",
+            "say which are meant: --split test, or --split all to measure all of them all the same",
+        )
     scores = score_images(trained, chosen, side)
     facts = find_dataset(config.data.dataset)
     scored = _join(trained, records, matched, rows, scores, facts.name)
@@ -80,7 +86,6 @@ def evaluate_elsewhere(folder: RunFolder, asked: Elsewhere, reporter: Reporter) 
     path = folder.evaluations_path / f"{name}.csv"
     folder.evaluations_path.mkdir(exist_ok=True)
     write_predictions(path, scored.classes, _list_predictions(records, scored, rows, side))
-    seen = count_seen(folder, chosen)
     known = {
         "dataset": facts.name,
         "title": facts.title,

@@ -26,7 +26,8 @@ def describe_study(
     """The documented object, and its results as they are kept. metric: another than the study's own. failed: what
     could not begin just now, of which there is no record.
 
-    Raises ConfigError for a metric that there is not or that cannot compare, RecordError where a run's tables are damaged.
+    Raises ConfigError for a metric that there is not or that cannot compare, RecordError where a run's tables
+    are damaged.
     """
     found = find_runs(root, study)
     for place, error in (failed or {}).items():

@@ -53,6 +53,11 @@ from tests.test_listing import complete
         ("--seeds 2 --grid optimizer.lr=1,2 --grid optimizer.lr=3", "optimizer.lr is given twice"),
         ("--seeds 2 --grid optimizer.lr=1,2 --set optimizer.lr=3", "--grid optimizer.lr and --set both give"),
         ("--seeds 2 --metric auroc_marco", "has no metric 'auroc_marco' (did you mean auroc_macro"),
+        (
+            "--seeds 2 --metric net_benefit_macro",
+            "net_benefit_macro compares no models: it weighs harms by the threshold",
+        ),
+        ("--seeds 2 --metric test_net_benefit_Mass", "test_net_benefit_Mass compares no models"),
         ("--seeds 2 --name a/b", "--name must be of at most 64 letters"),
         ("--seeds 2 --name latest", "no study can be named latest"),
         ("--seeds 2 --jobs 0", "Invalid value for '--jobs'"),

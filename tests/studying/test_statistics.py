@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from genmed.ground.randomness import draw_uniform
 from genmed.parts.metrics.comparison import compare, correct_for_many, draw_seed_weights, summarise
 from genmed.parts.metrics.flips import find_flips
+from genmed.parts.metrics.intervals import RESAMPLES as RESAMPLES_OF_A_STUDY
 from genmed.parts.metrics.intervals import resample
 from genmed.parts.metrics.sample import Sample
 
@@ -51,13 +53,14 @@ def draw_slowly(samples: list[Sample], number: int) -> list[float]:
     return [measure_slowly(sample, rows) for sample in samples]
 
 
-def mean_over_drawn_seeds(values: list[float], number: int) -> float:
-    """With its distance from the mean of all seeds stretched."""
+def mean_over_drawn_seeds(values: list[float], of_patients: list[float], number: int) -> float:
+    """The drawn patients' mean, and the distance of the drawn seeds from all, stretched. values: on all patients."""
     count = len(values)
     drawn = draw_uniform((SEED, "bootstrap of seeds", count), (RESAMPLES, count))[number]
     among = sum(values[int(u * count)] for u in drawn) / count
-    mean = sum(values) / count
-    return mean + math.sqrt(count / (count - 1)) * (among - mean)
+    spread = draw_uniform((SEED, "bootstrap of the spread over seeds", count), (RESAMPLES, 1))[number, 0]
+    stretch = math.sqrt(count / (count - 1)) * math.sqrt((count - 1) / stats.chi2.isf(spread, count - 1))
+    return sum(of_patients) / count + stretch * (among - sum(values) / count)
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -77,7 +80,7 @@ def measured(samples: list[Sample]) -> tuple[Values, Values]:
 def test_mean_over_seeds_and_its_interval_are_those_written_out(models: list[list[Sample]]) -> None:
     values, drawn = measured(models[0])
     found = summarise(values, drawn, draw_seed_weights(SEED, RESAMPLES, 3))
-    slow = [mean_over_drawn_seeds(draw_slowly(models[0], number), number) for number in range(RESAMPLES)]
+    slow = [mean_over_drawn_seeds(list(values), draw_slowly(models[0], number), number) for number in range(RESAMPLES)]
     assert found.mean == pytest.approx(sum(values) / 3, abs=1e-12)
     assert found.sd == pytest.approx(math.sqrt(sum((value - sum(values) / 3) ** 2 for value in values) / 2), abs=1e-12)
     assert (found.low, found.high) == pytest.approx((percentile(slow, 0.025), percentile(slow, 0.975)), abs=1e-9)
@@ -89,7 +92,7 @@ def test_difference_of_two_models_is_paired_by_seed_and_by_patients(models: list
     slow = []
     for number in range(RESAMPLES):
         pairs = zip(*(draw_slowly(model, number) for model in models), strict=True)
-        slow.append(mean_over_drawn_seeds([first - second for first, second in pairs], number))
+        slow.append(mean_over_drawn_seeds(list(one - two), [first - second for first, second in pairs], number))
     observed = sum(one - two) / 3
     further = sum(abs(value - observed) >= abs(observed) for value in slow)
     assert found.difference == pytest.approx(observed, abs=1e-12)
@@ -125,12 +128,23 @@ def test_undefined_metric_has_no_figures() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 10])
-def test_resampled_means_of_seeds_spread_as_means_of_seeds_do(count: int) -> None:
-    """Their variance is s^2 / S; a plain draw would give (S - 1) / S of it."""
+def test_resampled_means_of_seeds_spread_as_t_does(count: int) -> None:
     values = np.random.Generator(np.random.Philox(3)).normal(size=count)
     weights = draw_seed_weights(0, 40_000, count)
-    assert weights.sum(1) == pytest.approx(1, abs=1e-12)
-    assert (weights @ values).var() == pytest.approx(values.var(ddof=1) / count, rel=0.03)
+    assert weights.sum(1) == pytest.approx(0, abs=1e-12)
+    reach = np.quantile(np.abs(weights @ values), [0.95, 0.99]) / (values.std(ddof=1) / math.sqrt(count))
+    assert reach == pytest.approx(stats.t.ppf([0.975, 0.995], count - 1), rel=0.15)
+
+
+def test_two_seeds_that_differ_by_half_prove_nothing() -> None:
+    """Differences of 0.10 and 0.05, the same in all patients: t has p = 0.20 and an interval from -0.24 to 0.39."""
+    one, two = np.array([0.90, 0.85]), np.array([0.80, 0.80])
+    drawn = tuple(np.tile(values[:, None], RESAMPLES_OF_A_STUDY) for values in (one, two))
+    found = compare((one, two), drawn, draw_seed_weights(SEED, RESAMPLES_OF_A_STUDY, 2))
+    assert found.p == pytest.approx(0.20, abs=0.05)
+    assert (found.low, found.high) == (pytest.approx(-0.24, abs=0.06), pytest.approx(0.39, abs=0.06))
+    certain = compare((one, one - 0.1), (drawn[0], drawn[0] - 0.1), draw_seed_weights(SEED, RESAMPLES_OF_A_STUDY, 2))
+    assert certain.p == 1 / (1 + RESAMPLES_OF_A_STUDY)
 
 
 def test_holm_is_what_r_gives() -> None:

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from genmed.records.run_folder import list_run_folders
+from genmed.records.study_folder import study_folder
+from genmed.workflows.studies.found import Found
+from genmed.workflows.studies.results import make_results
 from genmed.workflows.verification.spread import bounds_of_seeds
 from tests.harness import Genmed, edit_document
 from tests.resuming.runs import Arguments, snapshot
@@ -126,6 +129,42 @@ def test_another_metric_is_shown_when_asked_for(storm: Storm) -> None:
     refused = storm.genmed("study", "show", "storm", "--metric", "auroc_marco")
     assert refused.code == 2
     assert refused.err.startswith("error: storm has no metric 'auroc_marco' (did you mean auroc_macro")
+
+
+def test_net_benefit_at_each_run_s_own_threshold_compares_nothing(storm: Storm) -> None:
+    refused = storm.genmed("study", "show", "storm", "--metric", "test_net_benefit_macro")
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == (
+        "error: test_net_benefit_macro compares no models: it weighs harms by the threshold, and each run has its own"
+        " (take auroc_macro or brier_macro; `genmed report` draws net benefit at all thresholds)\n"
+    )
+    near = storm.genmed("study", "show", "storm", "--metric", "benefit_macro").err
+    assert "has no metric 'benefit_macro'" in near
+    assert "net_benefit" not in near
+
+
+@pytest.mark.parametrize(
+    ("seeds_of_wide", "told"),
+    [
+        (range(1, 6), []),
+        (range(4, 9), ["2 seeds in common (slow.py:build - slow.py:wide): the spread over seeds is poorly known"]),
+        (range(5, 10), ["1 seed in common (slow.py:build - slow.py:wide): nothing is known of the spread over seeds"]),
+        (range(6, 11), ["cells without a seed in common are not compared"]),
+        (range(1, 4), ["3 seeds: the spread over seeds is poorly known"]),
+    ],
+)
+def test_few_seeds_are_counted_where_they_are_compared(storm: Storm, seeds_of_wide: range, told: list[str]) -> None:
+    """The first cell has seeds 1 to 5; one run stands for all of its cell."""
+    runs = [find_run(storm.genmed, model, 42) for model in storm.models]
+    study = study_folder(storm.genmed.root, "storm").read().model_copy(update={"seeds": tuple(range(1, 11))})
+    there = [range(1, 6), seeds_of_wide]
+    found = {
+        (number, seed): Found("completed", runs[number]) if seed in there[number] else Found("pending")
+        for number in range(2)
+        for seed in study.seeds
+    }
+    notes = make_results(study, found, "auroc_macro")["notes"]
+    assert [note.partition(", which")[0].partition("; ")[0] for note in notes if "seed" in note] == told
 
 
 def test_table_is_plain_off_a_terminal(storm: Storm) -> None:

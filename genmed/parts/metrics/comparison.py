@@ -2,9 +2,14 @@
 
 Seeds and patients are crossed: each seed's network sees all test patients. A resample draws both, independently of each
 other (the pigeonhole bootstrap: McCullagh 2000; Owen 2007), and all models see the same draw, so that what seeds and
-patients have in common cancels in a difference. A plain draw of S seeds spreads too little, its variance by the factor
-(S - 1) / S, which for 3 seeds is a third; so the weights' deviations are stretched by sqrt(S / (S - 1)) (Rao and Wu
-1988). What no stretching mends: a spread that is known from few seeds is poorly known.
+patients have in common cancels in a difference. A resample's distance from what was observed is the patients' part,
+the mean of all seeds on the patients drawn, and the seeds' part, the mean of the seeds drawn on all patients.
+
+The seeds' part is stretched for two reasons. A plain draw of S seeds spreads too little, its variance by the factor
+(S - 1) / S, which for 3 seeds is two thirds: sqrt(S / (S - 1)) mends that (Rao and Wu 1988). And a spread that is known
+from few seeds is poorly known: each resample draws it, too, as sqrt((S - 1) / chi2), where chi2 has S - 1 degrees of
+freedom. That is how a t distribution comes from a normal one (Student 1908): without noise of patients the intervals
+are about as wide as those of t, at any level. benchmarks/study_errors.py counts how often all of it errs.
 """
 
 from collections.abc import Sequence
@@ -44,12 +49,15 @@ class Difference:
 
 
 def draw_seed_weights(seed: int, resamples: int, count: int) -> Floats:
-    """(resamples, count): the weight of each seed's value in the mean of a resample. Each row adds up to 1."""
+    """(resamples, count): of each seed's value in the seeds' part of a resample. Each row adds up to 0."""
     if count == 1:
-        return np.ones((resamples, 1))
+        return np.zeros((resamples, 1))
+    from scipy.special import chdtri
+
     drawn = (draw_uniform((seed, "bootstrap of seeds", count), (resamples, count)) * count).astype(np.int64)
     often = (drawn[:, :, None] == np.arange(count)).sum(1)
-    return np.asarray(1 / count + np.sqrt(count / (count - 1)) * (often - 1) / count)
+    chi2 = chdtri(count - 1, draw_uniform((seed, "bootstrap of the spread over seeds", count), (resamples, 1)))
+    return np.asarray(np.sqrt(count / chi2) * (often - 1) / count)
 
 
 def summarise(values: Floats, drawn: Floats, weights: Floats) -> OverSeeds:
@@ -57,7 +65,7 @@ def summarise(values: Floats, drawn: Floats, weights: Floats) -> OverSeeds:
     if not np.isfinite(values).all():
         return OverSeeds(None, None)
     sd = float(values.std(ddof=1)) if len(values) > 1 else None
-    return OverSeeds(float(values.mean()), sd, *find_interval(_mean_in_resamples(drawn, weights)))
+    return OverSeeds(float(values.mean()), sd, *find_interval(_mean_in_resamples(values, drawn, weights)))
 
 
 def compare(values: Sequence[Floats], drawn: Sequence[Floats], weights: Floats) -> Difference:
@@ -71,7 +79,7 @@ def compare(values: Sequence[Floats], drawn: Sequence[Floats], weights: Floats) 
     if not np.isfinite(gaps).all():
         return Difference(None)
     observed = float(gaps.mean())
-    resampled = _mean_in_resamples(drawn[0] - drawn[1], weights)
+    resampled = _mean_in_resamples(gaps, drawn[0] - drawn[1], weights)
     resampled = resampled[np.isfinite(resampled)]
     low, high = find_interval(resampled)
     if len(values[0]) == 1 or low is None:
@@ -94,6 +102,6 @@ def correct_for_many(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def _mean_in_resamples(drawn: Floats, weights: Floats) -> Floats:
-    """(R,): mean over the seeds drawn, of the patients drawn."""
-    return np.asarray((drawn.T * weights).sum(1))
+def _mean_in_resamples(values: Floats, drawn: Floats, weights: Floats) -> Floats:
+    """(R,): the mean over all seeds of the patients drawn, and the seeds' part."""
+    return np.asarray(drawn.mean(0) + weights @ values)

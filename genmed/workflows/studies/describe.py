@@ -12,6 +12,7 @@ from genmed.records.config import suggest
 from genmed.records.study_folder import StudyDocument, StudyFolder
 from genmed.workflows.studies.found import Found, Place, find_runs
 from genmed.workflows.studies.listing import count_runs, identify_study, summarise_status
+from genmed.workflows.studies.plan import AT_OWN_THRESHOLD, check_metric
 from genmed.workflows.studies.results import find_results
 
 
@@ -25,18 +26,21 @@ def describe_study(
     """The documented object, and its results as they are kept. metric: another than the study's own. failed: what
     could not begin just now, of which there is no record.
 
-    Raises ConfigError for a metric that there is not, RecordError where a run's tables are damaged.
+    Raises ConfigError for a metric that there is not or that cannot compare, RecordError where a run's tables
+    are damaged.
     """
     found = find_runs(root, study)
     for place, error in (failed or {}).items():
         if found[place].status == "pending":
             found[place] = Found("failed", failure=error)
+    check_metric(metric or study.metric)
     chosen = (metric or study.metric).removeprefix("test_")
     results = find_results(folder, study, found, chosen)
     for cell in results["cells"].values():
         if f"test_{chosen}" not in cell["metrics"]:
             names = [name.removeprefix("test_") for name in cell["metrics"]]
-            raise ConfigError(f"{study.name} has no metric {chosen!r}", suggest(chosen, names))
+            known = [name for name in names if not name.startswith(AT_OWN_THRESHOLD)]
+            raise ConfigError(f"{study.name} has no metric {chosen!r}", suggest(chosen, known))
     described = {
         **identify_study(study),
         **count_runs(found),

@@ -17,6 +17,8 @@ from genmed.workflows.configure import configure
 MOST_SEEDS = 1000
 HIGHEST_SEED = 2**32 - 1
 MODEL = "model.name"
+AT_OWN_THRESHOLD = "net_benefit"
+"""Each run has it by its own exchange rate of harms: no two of them can be compared."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def make_plan(
     """flags, file, settings, origins: as for `configure`. seeds: `5` or `1,7,9`. Raises ConfigError."""
     axes = list_axes(models, grid)
     _check_name(name)
+    check_metric(metric)
     given = {key: (origins or {}).get(key, key) for key, value in flags.items() if value is not None}
     given |= {text.partition("=")[0]: "--set" for text in settings}
     for key in axes:
@@ -122,6 +125,15 @@ def _check_name(name: str) -> None:
         raise ConfigError(f"--name {error}, got {name}") from None
     if name == "latest":
         raise ConfigError("no study can be named latest", "the word is for the newest one")
+
+
+def check_metric(name: str) -> None:
+    """Raises ConfigError for one that cannot compare: Vickers and Elkin fix the threshold beforehand, for all alike."""
+    if name.removeprefix("test_").startswith(AT_OWN_THRESHOLD):
+        raise ConfigError(
+            f"{name} compares no models: it weighs harms by the threshold, and each run has its own",
+            "take auroc_macro or brier_macro; `genmed report` draws net benefit at all thresholds",
+        )
 
 
 def refuse_equal(cells: Sequence[PlannedCell]) -> None:

@@ -20,7 +20,7 @@ from genmed.records.run_folder import check_root, now
 from genmed.records.study_folder import StudyCell, StudyDocument, StudyFolder, study_folder
 from genmed.workflows.assemble import choose_device, list_user_files, load_data
 from genmed.workflows.reporting import Reporter
-from genmed.workflows.studies.plan import Plan, refuse_equal
+from genmed.workflows.studies.plan import AT_OWN_THRESHOLD, Plan, refuse_equal
 
 READ = ("data.", "labels.", "manifest.")
 """Keys that decide which data are read."""
@@ -134,8 +134,8 @@ def refuse_another(before: StudyDocument, plan: Plan, resolved: list[ResolvedCon
 
 
 def list_metrics(classes: Iterable[str], kind: TaskKind) -> list[str]:
-    """All that are measured on a test: means over classes first."""
-    of_class = (*OF_RANKING, *OF_SUMS)
+    """All by which cells can be compared: means over classes first."""
+    of_class = [name for name in (*OF_RANKING, *OF_SUMS) if name != AT_OWN_THRESHOLD]
     whole = list(OF_ALL.get(kind, ()))
     return [f"{name}_macro" for name in of_class] + whole + [f"{n}_{label}" for label in classes for n in of_class]
 

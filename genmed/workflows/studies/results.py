@@ -17,7 +17,7 @@ import numpy as np
 from genmed.ground.errors import RecordError
 from genmed.ground.fingerprints import digest_json
 from genmed.ground.sealed import read_sealed, write_sealed
-from genmed.ground.wording import name_some
+from genmed.ground.wording import name_some, say_count
 from genmed.parts.metrics.comparison import (
     FEWEST_SEEDS,
     Difference,
@@ -36,7 +36,7 @@ from genmed.workflows.evaluation.measured import SEED, Thresholds, choose_by_val
 from genmed.workflows.evaluation.scored import Scored, read_scored
 from genmed.workflows.studies.found import Found, Place
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,12 @@ def make_results(study: StudyDocument, found: Mapping[Place, Found], metric: str
         runs = {seed: _read_run(entry.folder) for seed, entry in done.items() if entry.folder}
         if runs:
             cells[cell.name] = CellRuns(runs)
+    comparisons = _compare_all(cells, metric)
     return {
         "unit": next((cell.first.unit for cell in cells.values()), None),
         "cells": {name: {"metrics": _measure(cell), "flips": _count_flips(cell)} for name, cell in cells.items()},
-        "comparisons": _compare_all(cells, metric),
-        "notes": [*_note(study, cells), *_note_unsure(cells, metric)],
+        "comparisons": comparisons,
+        "notes": [*_note_few(cells, comparisons), *_note(study, cells), *_note_unsure(cells, metric)],
     }
 
 
@@ -159,17 +160,27 @@ def _count_flips(cell: CellRuns) -> dict[str, Any]:
     return {"seeds": len(runs), "of": unit, **asdict(flips)}
 
 
-def _note(study: StudyDocument, cells: Mapping[str, CellRuns]) -> list[str]:
-    """What a reader has to know before believing."""
-    fewest = min((len(cell.runs) for cell in cells.values()), default=0)
-    notes = []
+def _note_few(cells: Mapping[str, CellRuns], comparisons: list[dict[str, Any]]) -> list[str]:
+    """Where a cell has few seeds, or two that are compared have fewer in common."""
+    own = [len(cell.runs) for cell in cells.values()]
+    shared = {f"{entry['a']} - {entry['b']}": entry["seeds"] for entry in comparisons}
+    fewest = min([*own, *shared.values()], default=FEWEST_SEEDS)
+    if fewest >= FEWEST_SEEDS:
+        return []
+    seeds = say_count(fewest, "seed")
+    if fewest not in own:
+        seeds += f" in common ({name_some([pair for pair, count in shared.items() if count == fewest])})"
     if fewest == 1:
-        notes.append("1 seed: nothing is known of the spread over seeds; intervals are of patients alone, no p-values")
-    elif 1 < fewest < FEWEST_SEEDS:
-        notes.append(
-            f"{fewest} seeds: the spread over seeds is poorly known; intervals are too narrow and p-values too small,"
-            f" take {FEWEST_SEEDS} or more"
-        )
+        return [f"{seeds}: nothing is known of the spread over seeds; intervals are of patients alone, no p-values"]
+    wide = "the spread over seeds is poorly known, which makes intervals wide and p-values large"
+    return [f"{seeds}: {wide}; take {FEWEST_SEEDS} or more"]
+
+
+def _note(study: StudyDocument, cells: Mapping[str, CellRuns]) -> list[str]:
+    """What else a reader has to know before believing."""
+    notes = []
+    if any(not one.runs.keys() & two.runs.keys() for one, two in itertools.combinations(cells.values(), 2)):
+        notes.append("cells without a seed in common are not compared")
     first = next(iter(cells.values()), None)
     if first and not all(first.sees_the_same(cell) for cell in cells.values()):
         notes.append("cells with other test images are not compared")

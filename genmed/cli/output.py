@@ -117,14 +117,6 @@ def show_number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def show_interval(estimate: Mapping[str, float | None], digits: int = 3) -> str:
-    """`0.914 (0.889, 0.937)`; without the brackets where there is no interval."""
-    value, low, high = estimate["value"], estimate["low"], estimate["high"]
-    if low is None or high is None:
-        return show_number(value, digits)
-    return f"{value:.{digits}f} ({low:.{digits}f}, {high:.{digits}f})"
-
-
 def show_difference(value: float | None) -> str:
     """`0` for equal figures alone: a difference in the last digit is seen."""
     return "-" if value is None else "0" if value == 0 else f"{value:+.2e}"

@@ -49,10 +49,10 @@ def print_results(described: dict[str, Any]) -> None:
 
 def print_benchmark(benchmark: dict[str, Any]) -> None:
     """The run's figures above those that were published; then what makes them no fair match."""
-    from genmed.cli.output import show_interval
     from genmed.parts.report.benchmark import COLUMNS, list_figures, say_protocol
+    from genmed.parts.report.numbers import show_plainly
 
-    print_table(["MedMNIST", *COLUMNS], list_figures(benchmark, show_interval), numbers=COLUMNS)
+    print_table(["MedMNIST", *COLUMNS], list_figures(benchmark, show_plainly), numbers=COLUMNS)
     print_pairs([("protocol", say_protocol(benchmark)), ("published in", benchmark["source"])])
 
 

@@ -1,4 +1,4 @@
-"""Counts and lists of names as people say them."""
+"""Counts, names and sentences as people say them."""
 
 from collections.abc import Sequence
 
@@ -18,3 +18,13 @@ def name_some(names: Sequence[str], most: int = 3) -> str:
     """`a, b, c and 4 more`."""
     told = [name if name.isprintable() else ascii(name)[1:-1] for name in names[:most]]
     return ", ".join(told) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def name_file(name: str) -> str:
+    """`mine.py:build` of a user's model, wherever it lay; a built-in's name as it is."""
+    return name.rpartition("/")[2]
+
+
+def begin_sentence(text: str) -> str:
+    """With a capital."""
+    return text[:1].upper() + text[1:]

@@ -35,6 +35,22 @@ def test_card_says_what_the_run_left(trained: Genmed, tmp_path: Path) -> None:
     assert card.count("*To be written by the authors:*") == 3
 
 
+def test_card_says_that_no_other_data_were_measured_until_they_are(
+    genmed: Genmed, tiny: Arguments, tmp_path: Path
+) -> None:
+    missing = "No evaluation on other data is kept here"
+    assert genmed(*tiny("--epochs", 1)).code == 0
+    assert missing in genmed("card", "latest").out
+    for side in ("val", "all"):
+        assert genmed("evaluate", "latest", "--split", side).code == 0
+        card = genmed("card", "latest").out
+        assert f"## Results on nih, {side}\n" in card
+        assert missing in card
+    root = make_chexpert(tmp_path / "chexpert")
+    assert genmed("evaluate", "latest", "--dataset", "chexpert", "--data-root", root).code == 0
+    assert missing not in genmed("card", "latest").out
+
+
 def test_card_is_written_where_nothing_is(trained: Genmed, tmp_path: Path) -> None:
     out = tmp_path / "card.md"
     assert trained("card", "latest", "--out", out, "--json").json["file"] == str(out)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from genmed.parts.report.seeds import NO_OTHER_SEED
 from genmed.records.run_folder import RunDocument, RunFolder
 from genmed.workflows.evaluation.over_seeds import summarise
 from genmed.workflows.siblings import list_siblings
@@ -64,11 +65,11 @@ def test_spread_is_that_of_the_metrics_of_the_runs_that_differ_in_the_seed_alone
     for name, spread in found["metrics"].items():
         values = [metrics[name]["value"] for metrics in own]
         if None in values:
-            assert spread == {"mean": None, "sd": None, "low": None, "high": None}, name
+            assert spread == {"mean": None, "sd": None, "lowest": None, "highest": None}, name
             continue
         assert spread["mean"] == pytest.approx(statistics.mean(values), rel=1e-12), name
         assert spread["sd"] == pytest.approx(statistics.stdev(values), rel=1e-9, abs=1e-15), name
-        assert (spread["low"], spread["high"]) == (min(values), max(values)), name
+        assert (spread["lowest"], spread["highest"]) == (min(values), max(values)), name
     trained = statistics.stdev(metrics["test_auroc_macro"] for metrics in recorded)
     assert found["metrics"]["test_auroc_macro"]["sd"] == pytest.approx(trained, rel=1e-9)
     assert trained > 0
@@ -86,7 +87,7 @@ def test_table_has_the_spread_below_the_intervals(seeds: Genmed) -> None:
     lines = seeds("evaluate", run).out.splitlines()
     header = lines.index("over 3 seeds\tAUROC mean\tAUROC sd\tAUROC range\tAP mean\tAP sd\tAP range")
     mean = next(line for line in lines[header:] if line.startswith("mean of classes\t")).split("\t")
-    shown = [f"{spread['mean']:.3f}", f"{spread['sd']:.3f}", f"{spread['low']:.3f} to {spread['high']:.3f}"]
+    shown = [f"{spread['mean']:.3f}", f"{spread['sd']:.3f}", f"{spread['lowest']:.3f} to {spread['highest']:.3f}"]
     assert mean[1:4] == shown
     assert lines[-1] == (
         "seeds\t3 seeds (2, 3, 42), which are few: take 5 or more; the intervals are of the test's patients alone"
@@ -98,7 +99,11 @@ def test_run_without_another_seed_says_by_which_command_there_is_one(seeds: Genm
     out = seeds("evaluate", run).out
     assert "over " not in out.splitlines()[0]
     command = f"genmed study --config runs/{run}/config.yaml --seeds 5"
-    assert out.endswith(f"and no other seed is known: {command}\n")
+    assert out.endswith(f"and {NO_OTHER_SEED}: `{command}`\n")
+    assert f"Spread over seeds: {NO_OTHER_SEED}: `{command}`." in seeds("card", run).out
+    assert seeds("report", run).code == 0
+    page = (seeds.root / "runs" / run / "report.html").read_text()
+    assert f"N{NO_OTHER_SEED[1:]}: `{command}`." in page
     asked = seeds(*shlex.split(command)[1:], "--dry-run", cwd=seeds.root)
     assert asked.code == 0, asked.err
     assert "seeds\t4, 5, 6, 7, 8\n" in asked.out
@@ -129,7 +134,10 @@ def test_run_that_was_measured_on_other_images_or_in_another_state_does_not_coun
 def test_on_other_data_the_spread_is_over_the_runs_that_were_measured_on_them(copied: Genmed, tmp_path: Path) -> None:
     asked = ("--dataset", "chexpert", "--data-root", make_chexpert(tmp_path / "chexpert"))
     assert ask_seeds(copied, 42, *asked) is None
-    assert "then `genmed evaluate` for each run" in copied("evaluate", find_run(copied, 42).name, *asked).out
+    assert (
+        f"{NO_OTHER_SEED}, and measured on these images: `genmed study"
+        in copied("evaluate", find_run(copied, 42).name, *asked).out
+    )
     found = ask_seeds(copied, 3, *asked)
     assert found["seeds"] == [3, 42]
     name = next(path.name for path in (find_run(copied, 42) / "evaluations").glob("chexpert-*.json"))
@@ -152,11 +160,11 @@ def test_report_and_card_show_the_spread_beside_the_interval(copied: Genmed) -> 
     name = find_run(copied, 42).name
     assert copied("report", name).code == 0
     page = (find_run(copied, 42) / "report.html").read_text()
-    ends = f"from {macro['low']:.3f} to {macro['high']:.3f}"
+    ends = f"from {macro['lowest']:.3f} to {macro['highest']:.3f}"
     assert f"over 3 seeds {macro['mean']:.3f} ± {macro['sd']:.3f}, {ends}; not in the interval" in page
     assert f'<small class="seeds">{effusion["mean"]:.3f}±{effusion["sd"]:.3f}</small>' in page
     assert "mean ± standard deviation over 3 seeds (2, 3, 42), which are few: take 5 or more." in page
-    row = f"| Effusion | {effusion['mean']:.3f} ± {effusion['sd']:.3f} | {effusion['low']:.3f} to"
+    row = f"| Effusion | {effusion['mean']:.3f} ± {effusion['sd']:.3f} | {effusion['lowest']:.3f} to"
     assert row in copied("card", name).out
 
 
@@ -167,6 +175,11 @@ def test_comparison_tells_each_runs_seeds(copied: Genmed, tmp_path: Path) -> Non
     page = (tmp_path / "both.html").read_text()
     assert page.count(": 3 seeds (2, 3, 42), which are few") == 1
     assert page.count(f'<small class="seeds">{macro["mean"]:.3f}±{macro["sd"]:.3f}</small>') == 1
+    assert NO_OTHER_SEED not in page
+    for seed in (2, 3):
+        assert copied("rm", find_run(copied, seed).name).code == 0
+    assert copied("report", *names, "--out", tmp_path / "alone.html").code == 0
+    assert f"Of each run {NO_OTHER_SEED}: the runs may differ" in (tmp_path / "alone.html").read_text()
 
 
 def list_seeds(root: Path, document: RunDocument) -> list[int]:
@@ -195,4 +208,4 @@ def test_registry_spares_reading_runs_of_other_configs(copied: Genmed) -> None:
 
 def test_metric_that_is_undefined_for_one_seed_has_no_spread() -> None:
     assert set(summarise([0.5, None, 0.7]).values()) == {None}
-    assert summarise([0.5, 0.7]) == {"mean": 0.6, "sd": pytest.approx(0.1414213562), "low": 0.5, "high": 0.7}
+    assert summarise([0.5, 0.7]) == {"mean": 0.6, "sd": pytest.approx(0.1414213562), "lowest": 0.5, "highest": 0.7}

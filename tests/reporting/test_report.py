@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from genmed.ground.fingerprints import digest_file
-from tests.harness import Genmed, edit_document
+from tests.harness import TINY_MODEL, Genmed, edit_document
 from tests.reporting.conftest import WITH_REPORT
 
 Arguments = Callable[..., list[object]]
@@ -38,6 +38,12 @@ def test_report_made_later_has_the_bytes_of_that_of_the_runs_end(copied: Genmed)
         result = copied("report", "latest")
         assert result.code == 0, result.err
         assert page.read_bytes() == at_the_end
+
+
+def test_model_of_a_users_file_is_called_by_the_files_name(reported: Genmed) -> None:
+    path, _, function = TINY_MODEL.rpartition(":")
+    text = (reported.run_folder() / "report.html").read_text()
+    assert f"<dt>Model</dt><dd>{Path(path).name}:{function}, random weights</dd>" in text
 
 
 def test_report_changes_nothing_else_of_the_run(copied: Genmed) -> None:

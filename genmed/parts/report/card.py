@@ -8,15 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from genmed.ground.wording import name_some, say_count
+from genmed.ground.wording import begin_sentence, name_file, name_some, say_count
 from genmed.parts.metrics.names import METRIC_NAMES, WHOLE_NAMES
 from genmed.parts.report.benchmark import COLUMNS, list_figures, say_protocol
-from genmed.parts.report.numbers import show_estimate
-from genmed.parts.report.seeds import find_spread, say_seeds, show_range, show_spread, study_command
+from genmed.parts.report.numbers import RANKING, find_estimate, name_metric, show_plainly
+from genmed.parts.report.seeds import find_spread, say_no_seed, say_seeds, show_range, show_spread
+from genmed.parts.report.sentences import list_warnings, say_resamples, say_thresholds, say_undefined
 
 ASKED = "*To be written by the authors:*"
-RANKING = ("auroc", "average_precision")
-"""What is told of a group, and over seeds."""
 SPREAD = ("mean ± sd", "lowest to highest")
 
 
@@ -46,7 +45,7 @@ def write_card(documents: Documents) -> str:
         *_tell_model(documents),
         *_tell_use(),
         *_tell_training(documents),
-        *(line for evaluation in documents.evaluations for line in _tell_evaluation(evaluation, documents.run["name"])),
+        *(line for evaluation in documents.evaluations for line in _tell_evaluation(evaluation)),
         *_tell_caveats(documents),
         *_tell_reproduction(documents),
     ]
@@ -57,10 +56,11 @@ def _tell_model(documents: Documents) -> list[str]:
     run, config, data = documents.run, documents.config, documents.data
     colour = "RGB" if data.get("channels") == 3 else "grey"
     size = config["data.image_size"]
-    weights = "random initial weights" if config["model.weights"] == "random" else f"from {config['model.weights']}"
+    weights = name_file(config["model.weights"])
+    begun = "random initial weights" if weights == "random" else f"from {weights}"
     classes = ", ".join(data["classes"])
     rows = {
-        "Network": f"{_name_file(config['model.name'])}, {weights}, seed {run['seed']}",
+        "Network": f"{name_file(config['model.name'])}, {begun}, seed {run['seed']}",
         "Input": f"one {colour} image, {size} x {size} px, cropped to its middle square",
         "Output": f"{data['task']}: a probability for each of {classes}",
         "Trained": f"{run['ended'][:10]}, {say_count(run['epochs_done'], 'epoch')},"
@@ -98,51 +98,48 @@ def _tell_training(documents: Documents) -> list[str]:
     return ["## Training data", _list(known), "Images with each finding:", _table(header, rows)]
 
 
-def _tell_evaluation(evaluation: Mapping[str, Any], run: str) -> list[str]:
+def _tell_evaluation(evaluation: Mapping[str, Any]) -> list[str]:
     side, own = evaluation["split"], evaluation["own"]
     title = "Results on the run's own test" if own else f"Results on {evaluation['dataset']}, {side}"
     patients = f" of {say_count(evaluation['patients'], 'patient')}" if evaluation["patients"] is not None else ""
     told = [
         f"## {title}",
-        f"{say_count(evaluation['images'], 'image')}{patients}. Intervals: {evaluation['level']:.0%},"
-        f" {evaluation['resamples']:,} resamples by {evaluation['unit']}; they speak of which patients were tested, not"
-        " of what another seed of training would have given. Thresholds: where sensitivity + specificity is highest on"
-        f" {evaluation['thresholds_from']}.",
+        f"{say_count(evaluation['images'], 'image')}{patients}. Intervals: {say_resamples(evaluation)}; they speak of"
+        " which patients were tested, not of what another seed of training would have given. Thresholds:"
+        f" {say_thresholds(evaluation)}.",
+        *(f"**{begin_sentence(warning)}.**" for warning in list_warnings(evaluation)),
     ]
-    if not own and evaluation["trained_on"]:
-        told.append(f"**The run was trained or selected on {say_count(evaluation['trained_on'], 'image')} of these.**")
-    if not own and evaluation["related"]:
-        told.append("**The two datasets share images.**")
-    whole = [name for name in WHOLE_NAMES if _has(evaluation, side, name)]
-    shown = {WHOLE_NAMES[name].long.capitalize(): _show(evaluation, side, name) for name in whole}
+    whole = [name for name in WHOLE_NAMES if name_metric(side, name) in evaluation["metrics"]]
+    shown = {WHOLE_NAMES[name].long.capitalize(): show_plainly(find_estimate(evaluation, name)) for name in whole}
     told += [_list(shown)] if shown else []
     header = ["class", "positive", *(metric.long for metric in METRIC_NAMES.values())]
     names = {**{name: name for name in evaluation["classes"]}, "macro": "**mean of classes**"}
     rows = [
-        [shown, _count(evaluation, name), *(_show(evaluation, side, f"{metric}_{name}") for metric in METRIC_NAMES)]
+        [shown, _count(evaluation, name)]
+        + [show_plainly(find_estimate(evaluation, metric, name)) for metric in METRIC_NAMES]
         for name, shown in names.items()
     ]
     told.append(_table(header, rows))
-    told += _tell_seeds(evaluation, names, run)
+    told += _tell_seeds(evaluation, names)
     if benchmark := evaluation.get("benchmark"):
         told.append(f"Beside {benchmark['source']}; protocol: {say_protocol(benchmark)}:")
-        told.append(_table(["", *COLUMNS], list_figures(benchmark, show_estimate)))
+        told.append(_table(["", *COLUMNS], list_figures(benchmark, show_plainly)))
     if evaluation["groups"]:
         header = ["by", "group", "images", "patients", *(f"mean {METRIC_NAMES[metric].long}" for metric in RANKING)]
         rows = [
             [group["by"], group["value"], f"{group['images']:,}", _say_patients(group["patients"])]
-            + [_show(group, side, f"{metric}_macro") for metric in RANKING]
+            + [show_plainly(find_estimate(evaluation, metric, "macro", of=group)) for metric in RANKING]
             for group in evaluation["groups"]
         ]
         told += ["By group:", _table(header, rows)]
     return told
 
 
-def _tell_seeds(evaluation: Mapping[str, Any], names: Mapping[str, str], run: str) -> list[str]:
+def _tell_seeds(evaluation: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     """names: of classes and their mean, as they are shown."""
     seeds = evaluation["seeds"]
     if not seeds:
-        return [f"Spread over seeds: no other seed was measured on these images: `{study_command(run)}`."]
+        return [f"Spread over seeds: {say_no_seed(evaluation)}."]
     header = ["class", *(f"{METRIC_NAMES[metric].long}, {what}" for metric in RANKING for what in SPREAD)]
     found = {name: [find_spread(evaluation, metric, name) for metric in RANKING] for name in names}
     rows = [
@@ -157,14 +154,12 @@ def _tell_caveats(documents: Documents) -> list[str]:
     told = list(data["notes"])
     if own:
         without = own["without_interval"]
-        told += (
-            [f"No figure for {', '.join(own['undefined'])}: all or no test images have it"] if own["undefined"] else []
-        )
+        told += [f"No figure for {say_undefined(own)}"] if own["undefined"] else []
         told += [f"No interval for {name_some(without)}: too few patients"] if without else []
     if not data["split"]["official"]:
         told.append("The split is not an official one: do not compare these numbers with numbers on one")
-    if len(documents.evaluations) < 2:
-        told.append("Nobody has evaluated it on other data: `genmed evaluate RUN --dataset ... --data-root ...`")
+    if not any(_is_elsewhere(evaluation, data) for evaluation in documents.evaluations):
+        told.append("No evaluation on other data is kept here: `genmed evaluate RUN --dataset ... --data-root ...`")
     return [
         "## Caveats",
         "\n".join(f"- {line}" for line in told),
@@ -193,22 +188,9 @@ def _tell_reproduction(documents: Documents) -> list[str]:
     return ["## Reproducing it", _list(known), f"```\n{commands}\n```"]
 
 
-def _name_file(model: str) -> str:
-    """A model of the user's by its file's name, wherever it lay."""
-    return model.rpartition("/")[2]
-
-
-def _has(results: Mapping[str, Any], side: str, name: str) -> bool:
-    return f"{side}_{name}" in results["metrics"]
-
-
-def _show(results: Mapping[str, Any], side: str, name: str) -> str:
-    """`0.914 (0.889, 0.937)`."""
-    found = results["metrics"][f"{side}_{name}"]
-    if found["value"] is None:
-        return "-"
-    interval = "" if found["low"] is None else f" ({found['low']:.3f}, {found['high']:.3f})"
-    return f"{found['value']:.3f}{interval}"
+def _is_elsewhere(evaluation: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
+    """The run's own validation or training side is no other data."""
+    return not evaluation["own"] and evaluation["data_fingerprint"] != data["fingerprint"]
 
 
 def _count(evaluation: Mapping[str, Any], name: str) -> str:

@@ -157,7 +157,7 @@ def draw_forests(evaluation: Document) -> Figure:
         of_groups = [
             _make_row(
                 group["value"],
-                find_estimate({**evaluation, "metrics": group["metrics"]}, "auroc", "macro"),
+                find_estimate(evaluation, "auroc", "macro", of=group),
                 count(group["images"], "image"),
             )
             for group in groups

@@ -9,33 +9,46 @@ from typing import Any
 from genmed.parts.report.figures import Axis
 
 MISSING = "–"
+RANKING = ("auroc", "average_precision")
+"""What is told with its interval wherever there is room for two metrics."""
 Document = Mapping[str, Any]
 """A JSON document as a run keeps it."""
 
 
-def show(value: float | None, digits: int = 3) -> str:
-    """`0.914`; a dash for what is undefined."""
-    return MISSING if value is None else f"{value:.{digits}f}".replace("-", "−")
+def show(value: float | None, digits: int = 3, *, plain: bool = False) -> str:
+    """`0.914`; a dash for what is undefined. plain: dash and minus are hyphens."""
+    dash, minus = ("-", "-") if plain else (MISSING, "−")
+    return dash if value is None else f"{value:.{digits}f}".replace("-", minus)
 
 
-def show_interval(estimate: Document, digits: int = 3) -> str:
+def show_interval(estimate: Document, digits: int = 3, *, between: str = " to ", plain: bool = False) -> str:
     """`0.889 to 0.937`; '' where there is none."""
     if estimate["low"] is None or estimate["high"] is None:
         return ""
-    return f"{show(estimate['low'], digits)} to {show(estimate['high'], digits)}"
+    return between.join(show(estimate[end], digits, plain=plain) for end in ("low", "high"))
 
 
-def show_estimate(estimate: Document, digits: int = 3) -> str:
+def show_estimate(estimate: Document, digits: int = 3, *, between: str = " to ", plain: bool = False) -> str:
     """`0.914 (0.889 to 0.937)`."""
-    interval = show_interval(estimate, digits)
-    return show(estimate["value"], digits) + (f" ({interval})" if interval else "")
+    interval = show_interval(estimate, digits, between=between, plain=plain)
+    return show(estimate["value"], digits, plain=plain) + (f" ({interval})" if interval else "")
 
 
-def find_estimate(evaluation: Document, metric: str, name: str = "") -> Document:
-    """Of a class, of `macro`, or of all classes where there is no name."""
-    key = "_".join(filter(None, (evaluation["split"], metric, name)))
+def show_plainly(estimate: Document) -> str:
+    """`0.914 (0.889, 0.937)`: an estimate on a terminal and in Markdown."""
+    return show_estimate(estimate, between=", ", plain=True)
+
+
+def find_estimate(evaluation: Document, metric: str, name: str = "", *, of: Document | None = None) -> Document:
+    """Of a class, of `macro`, or of all classes where there is no name. of: a group of the evaluation's, or its last
+    epoch; None: all of it."""
     missing = {"value": None, "low": None, "high": None}
-    return dict(evaluation["metrics"].get(key, missing))
+    return dict((of or evaluation)["metrics"].get(name_metric(evaluation["split"], metric, name), missing))
+
+
+def name_metric(side: str, metric: str, name: str = "") -> str:
+    """`test_auroc_macro`, `test_accuracy`: its key in JSON."""
+    return "_".join(filter(None, (side, metric, name)))
 
 
 def count(number: int, one: str, many: str = "") -> str:

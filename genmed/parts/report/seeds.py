@@ -6,17 +6,17 @@ import shlex
 
 from genmed.ground.wording import name_some
 from genmed.parts.metrics.comparison import FEWEST_SEEDS
-from genmed.parts.report.numbers import Document, show
+from genmed.parts.report.numbers import Document, name_metric, show
 
 MOST_NAMED = 10
+NO_OTHER_SEED = "no other seed is known that is finished, not hidden and below this root"
 
 
 def find_spread(evaluation: Document, metric: str, name: str = "") -> Document | None:
     """Of a class, of `macro`, or of all classes where there is no name; None where nothing is known of other seeds."""
     if not evaluation["seeds"]:
         return None
-    key = "_".join(filter(None, (evaluation["split"], metric, name)))
-    found: Document | None = evaluation["seeds"]["metrics"].get(key)
+    found: Document | None = evaluation["seeds"]["metrics"].get(name_metric(evaluation["split"], metric, name))
     return found if found and found["mean"] is not None else None
 
 
@@ -27,7 +27,7 @@ def show_spread(spread: Document | None, between: str = " ± ") -> str:
 
 def show_range(spread: Document | None) -> str:
     """`0.947 to 0.957`; '' where nothing is known."""
-    return f"{show(spread['low'])} to {show(spread['high'])}" if spread else ""
+    return f"{show(spread['lowest'])} to {show(spread['highest'])}" if spread else ""
 
 
 def say_seeds(seeds: Document) -> str:
@@ -35,6 +35,14 @@ def say_seeds(seeds: Document) -> str:
     number = len(seeds["seeds"])
     few = f", which are few: take {FEWEST_SEEDS} or more" if number < FEWEST_SEEDS else ""
     return f"{number} seeds ({name_some(list(map(str, seeds['seeds'])), MOST_NAMED)}){few}"
+
+
+def say_no_seed(evaluation: Document) -> str:
+    """Why nothing is said over seeds, and by which commands there would be something."""
+    command = f"`{study_command(evaluation['run'])}`"
+    if evaluation["own"]:
+        return f"{NO_OTHER_SEED}: {command}"
+    return f"{NO_OTHER_SEED}, and measured on these images: {command}, then `genmed evaluate` for each run"
 
 
 def study_command(run: str) -> str:

@@ -42,5 +42,5 @@ def _list_cells(evaluation: Document, name: str) -> list[Cell]:
 def measure_cell(evaluation: Document, metric: str, name: str = "") -> Cell:
     """Of a class, of `macro`, or of all classes where there is no name."""
     estimate = find_estimate(evaluation, metric, name)
-    interval, spread = show_interval(estimate).replace(" to ", "–"), find_spread(evaluation, metric, name)
+    interval, spread = show_interval(estimate, between="–"), find_spread(evaluation, metric, name)
     return Cell(show(estimate["value"]), interval, estimate["value"], show_spread(spread, "±"))

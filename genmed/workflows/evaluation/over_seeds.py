@@ -44,12 +44,12 @@ def summarise(values: Sequence[float | None]) -> dict[str, float | None]:
     """values: of two seeds or more. All None where it is undefined for one of them."""
     known = [value for value in values if value is not None]
     if len(known) < len(values):
-        return dict.fromkeys(("mean", "sd", "low", "high"))
+        return dict.fromkeys(("mean", "sd", "lowest", "highest"))
     return {
         "mean": statistics.fmean(known),
         "sd": statistics.stdev(known),
-        "low": min(known),
-        "high": max(known),
+        "lowest": min(known),
+        "highest": max(known),
     }
 
 

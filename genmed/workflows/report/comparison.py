@@ -13,7 +13,7 @@ from genmed.parts.report.charts import make_forest_axis
 from genmed.parts.report.figures import Figure, Forest, Row
 from genmed.parts.report.numbers import find_estimate
 from genmed.parts.report.page import ComparisonPage, render_comparison
-from genmed.parts.report.seeds import say_seeds
+from genmed.parts.report.seeds import NO_OTHER_SEED, say_seeds
 from genmed.parts.report.table import Cell, measure_cell
 from genmed.records.config import flatten
 from genmed.records.config.sections import affects_bits
@@ -118,7 +118,7 @@ def _say_seeds(runs: Sequence[Gathered], labels: Sequence[str]) -> str:
         if seeds := run.evaluation["seeds"]:
             known.setdefault(say_seeds(seeds), []).append(label)
     if not known:
-        return "No run has another seed beside it: they may differ by that alone."
+        return f"Of each run {NO_OTHER_SEED}: the runs may differ by the seed alone."
     said = "; ".join(f"{', '.join(some)}: {seeds}" for seeds, some in known.items())
     return f"Third line: mean ± standard deviation over seeds, which is in no interval. {said}."
 

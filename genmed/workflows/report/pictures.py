@@ -12,6 +12,7 @@ import numpy as np
 from genmed.engine.checkpoint import restore_weights
 from genmed.engine.saliency import draw_saliency
 from genmed.ground.errors import GenmedError, RecordError
+from genmed.ground.wording import name_file
 from genmed.parts.report.pictures import Picture
 from genmed.records.run_folder import RunFolder
 from genmed.workflows.assemble import Session, assemble
@@ -56,7 +57,7 @@ class PicturesAtHand:
         pixels = task.images.read(np.array([place[name] for name in ids], dtype=np.int64))
         maps = draw_saliency(self.session.learner, task, pixels, list(columns))
         if maps is None:
-            why = f"{task.config.model.name} has no map of convolutional features, so there is no saliency."
+            why = f"{name_file(task.config.model.name)} has no map of convolutional features, so there is no saliency."
             return Taken([Picture(image, None) for image in pixels], why)
         return Taken([Picture(image, found) for image, found in zip(pixels, maps, strict=True)])
 

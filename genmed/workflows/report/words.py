@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from genmed.ground.wording import begin_sentence, name_file
 from genmed.parts.data.records import EXCLUSIVE
 from genmed.parts.metrics.names import WHOLE_NAMES
 from genmed.parts.report.benchmark import list_figures, say_protocol
 from genmed.parts.report.numbers import MISSING, count, find_estimate, show, show_estimate, show_interval
 from genmed.parts.report.page import Benchmark, Headline, Pairs, Verdict
-from genmed.parts.report.seeds import find_spread, say_seeds, show_range, show_spread, study_command
+from genmed.parts.report.seeds import find_spread, say_no_seed, say_seeds, show_range, show_spread
+from genmed.parts.report.sentences import say_undefined
 from genmed.records.config import flatten
 from genmed.workflows.report.gathering import Gathered
 
@@ -60,7 +62,7 @@ def say_extent(run: Gathered) -> str:
 
 
 def say_kicker(run: Gathered) -> str:
-    return f"{run.data['title']} · {run.document.model.split('/')[-1]} · {say_day(run.document.ended)}"
+    return f"{run.data['title']} · {name_file(run.document.model)} · {say_day(run.document.ended)}"
 
 
 def say_day(moment: datetime | None) -> str:
@@ -96,7 +98,7 @@ def say_facts(run: Gathered) -> Pairs:
         ("Dataset", f"{run.data['dataset']}: {run.data['title']}"),
         ("Images", sides),
         ("Split", split["source"]),
-        ("Model", f"{document.model}, {config.model.weights} weights"),
+        ("Model", f"{name_file(document.model)}, {name_file(config.model.weights)} weights"),
         ("Seed", str(document.seed)),
         ("Image size", f"{config.data.image_size} × {config.data.image_size} px"),
         ("Epochs", f"{document.epochs_done} of {document.epochs_total}, {count(document.steps_done, 'step')}"),
@@ -136,7 +138,7 @@ def say_notes(run: Gathered) -> list[str]:
     evaluation = run.evaluation
     notes = list(run.data["notes"])
     if evaluation["undefined"]:
-        notes.append(f"Left out of means: {', '.join(evaluation['undefined'])}: all or no test images have it.")
+        notes.append(f"Left out of means: {say_undefined(evaluation)}.")
     for entry in run.document.accepted:
         notes.append(f"From step {entry.step} on the {entry.what} was another than recorded; it was accepted.")
     if lineage := run.data.get("lineage"):
@@ -159,7 +161,7 @@ def say_third_line(run: Gathered) -> str:
     """What the spread in the table is over, or how there would be one."""
     if seeds := run.evaluation["seeds"]:
         return f"That is the third line: mean ± standard deviation over {say_seeds(seeds)}."
-    return f"No other seed was trained: {study_command(run.document.name)}"
+    return f"{begin_sentence(say_no_seed(run.evaluation))}."
 
 
 def say_benchmark(run: Gathered) -> Benchmark | None:

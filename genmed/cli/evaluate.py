@@ -54,10 +54,12 @@ def command(
     from genmed.cli.evaluation import print_evaluation
     from genmed.cli.output import print_json
     from genmed.cli.screen import Plain
+    from genmed.workflows.configure import check_device
     from genmed.workflows.evaluation.kept import evaluate_own
     from genmed.workflows.evaluation.over_seeds import add_seeds
     from genmed.workflows.overview import find_run
 
+    check_device(device)
     folder = find_run(run, root_folder(root))
     if any((dataset, data_root, split, match, settings)):
         from genmed.workflows.evaluation.elsewhere import Elsewhere

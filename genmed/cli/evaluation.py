@@ -4,10 +4,18 @@ from typing import Any
 
 from genmed.cli.output import print_table, show_number
 from genmed.cli.results import print_benchmark, print_pairs
+from genmed.ground.wording import say_many
 from genmed.parts.metrics.names import METRIC_NAMES, WHOLE_NAMES
 from genmed.parts.report.numbers import RANKING, find_estimate, name_metric, show_plainly
 from genmed.parts.report.seeds import find_spread, say_no_seed, say_seeds, show_range
-from genmed.parts.report.sentences import list_warnings, say_resamples, say_thresholds, say_undefined
+from genmed.parts.report.sentences import (
+    list_left_out,
+    list_warnings,
+    say_resamples,
+    say_thresholds,
+    say_undefined,
+    say_whole,
+)
 
 CALIBRATION = ("brier", "ece", "calibration_slope")
 AT_THRESHOLD = ("sensitivity", "specificity", "f1", "net_benefit")
@@ -17,6 +25,8 @@ SURE = [f"{METRIC_NAMES[metric].short} (95%)" for metric in RANKING]
 def print_evaluation(evaluation: dict[str, Any]) -> None:
     """By class: how it ranks, and whether scores are probabilities; what is called at the threshold; by group."""
     names = [*evaluation["classes"], "macro"]
+    if warnings := list_warnings(evaluation):
+        print_pairs([("warning", warning) for warning in warnings])
     _print_classes(evaluation, names)
     _print_thresholds(evaluation, names)
     if evaluation["groups"]:
@@ -75,22 +85,23 @@ def _print_spread(evaluation: dict[str, Any], names: list[str]) -> None:
 
 def _describe(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
     split, few = evaluation["split"], evaluation["without_interval"]
-    judged = "studies, by the highest score of their images" if evaluation["studies"] else "images"
+    judged = "studies, each by the highest score of its images" if evaluation["studies"] else "image by image"
+    units = say_many(evaluation["unit"])
     whole = [name for name in WHOLE_NAMES if name_metric(split, name) in evaluation["metrics"]]
     return [
-        *((WHOLE_NAMES[name].long, _show_whole(evaluation, name)) for name in whole),
+        *((say_whole(evaluation, name), _show_whole(evaluation, name)) for name in whole),
         *_describe_last(evaluation),
         ("run", evaluation["run"]),
         ("data", f"{evaluation['dataset']}, {split}: {evaluation['images']:,} images"),
         ("patients", _show_count(evaluation["patients"])),
         ("judged", judged),
         ("split", evaluation["split_source"]),
-        ("intervals", f"{say_resamples(evaluation)}, where 10 patients have the class and 10 have not"),
+        ("intervals", f"{say_resamples(evaluation)}, where 10 {units} have the class and 10 have not"),
         ("thresholds", say_thresholds(evaluation)),
         *([("left out", say_undefined(evaluation))] if evaluation["undefined"] else []),
-        *([("no interval", f"{', '.join(few)}: under 10 patients have it, or have it not")] if few else []),
+        *(("left out", text) for text in list_left_out(evaluation)),
+        *([("no interval", f"{', '.join(few)}: under 10 {units} have it, or have it not")] if few else []),
         *([] if evaluation["own"] else _describe_matches(evaluation)),
-        *(("warning", warning) for warning in list_warnings(evaluation)),
         ("seeds", _describe_seeds(evaluation)),
     ]
 
@@ -116,7 +127,7 @@ def _describe_matches(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _describe_seeds(evaluation: dict[str, Any]) -> str:
-    alone = "the intervals are of the test's patients alone"
+    alone = f"the intervals are of these {say_many(evaluation['unit'])} alone"
     if evaluation["seeds"]:
         return f"{say_seeds(evaluation['seeds'])}; {alone}"
     return f"{alone}, and {say_no_seed(evaluation)}"
@@ -147,4 +158,4 @@ def _show_positives(evaluation: dict[str, Any], name: str) -> str:
 
 
 def _show_count(count: int | None) -> str:
-    return "nobody knows them" if count is None else f"{count:,}"
+    return "not known" if count is None else f"{count:,}"

@@ -37,7 +37,7 @@ from genmed.records.config import Config
 from genmed.records.environment import capture_environment, digest_code
 from genmed.records.environment.cores import count_usable_processors
 from genmed.records.run_folder import RunFolder, write_table
-from genmed.workflows.configure import interpreter_variables
+from genmed.workflows.configure import check_device, interpreter_variables
 from genmed.workflows.oddities import find_oddities
 from genmed.workflows.reporting import Reporter
 
@@ -81,11 +81,10 @@ def choose_device(asked: str) -> str:
     """cpu, cuda or mps. Raises ConfigError for one that is not here."""
     import torch
 
+    check_device(asked)
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if asked == "auto":
         return next(device for device, present in here.items() if present)
-    if asked not in here:
-        raise ConfigError(f"--device must be auto, cpu, cuda or mps, got {asked}")
     if not here[asked]:
         present = " and ".join(device for device in here if here[device])
         raise ConfigError(f"--device {asked} was asked for, but torch finds none here", f"here: {present}")

@@ -23,6 +23,8 @@ from genmed.records.config import (
 from genmed.records.environment import count_default_threads
 from genmed.workflows.tensorboard import check_package
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
 
 def configure(
     flags: Mapping[str, Any] | None = None,
@@ -83,6 +85,12 @@ def check(config: Config) -> None:
             f"compute.shards must divide training.batch_size, got {config.compute.shards}"
             f" and {config.training.batch_size}"
         )
+
+
+def check_device(asked: str) -> None:
+    """Raises ConfigError for what is the name of none."""
+    if asked not in DEVICES:
+        raise ConfigError(f"--device must be auto, cpu, cuda or mps, got {asked}")
 
 
 def _with_absolute_paths(config: Config) -> Config:

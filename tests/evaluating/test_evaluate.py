@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -221,3 +222,35 @@ def test_run_without_its_tables_or_its_state_is_refused(genmed: Genmed, tiny: Ar
         assert result.code == 2
         assert f"predictions.csv {told}" in result.err
         assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("more", [("--match", "Mass=Mass"), ("--set", "data.on_bad_image=skip")])
+def test_images_that_the_run_was_trained_on_are_measured_only_where_asked_for(
+    trained: Genmed, more: tuple[str, str]
+) -> None:
+    kept = sorted((trained.run_folder() / "evaluations").iterdir())
+    refused = trained("evaluate", "latest", *more)
+    assert refused.code == 2
+    said = (
+        r"error: the run was trained or selected on \d+ of these 100 images \(all\) \(say which are meant: --split test"
+    )
+    assert re.match(said, refused.err.splitlines()[-1])
+    assert sorted((trained.run_folder() / "evaluations").iterdir()) == kept
+
+
+@pytest.mark.parametrize("more", [("--split", "val"), ()])
+def test_device_that_is_none_is_refused_in_one_line(trained: Genmed, more: tuple[str, ...]) -> None:
+    refused = trained("evaluate", "latest", "--device", "foo", *more)
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == "error: --device must be auto, cpu, cuda or mps, got foo\n"
+
+
+def test_report_shows_what_was_measured_on_other_images(trained: Genmed) -> None:
+    found = trained("evaluate", "latest", "--split", "val", "--json").json
+    text = trained("evaluate", "latest", "--split", "val").out
+    assert text.startswith(f"warning\tthe run was trained or selected on {found['images']} images of these\n")
+    assert trained("report", "latest").code == 0
+    page = (trained.run_folder() / "report.html").read_text()
+    macro = found["metrics"]["val_auroc_macro"]["value"]
+    assert f"nih, val (the run was trained or selected on {found['images']} images of these)</th>" in page
+    assert f"<td>{macro:.3f}</td>" in page

@@ -90,7 +90,7 @@ def test_table_has_the_spread_below_the_intervals(seeds: Genmed) -> None:
     shown = [f"{spread['mean']:.3f}", f"{spread['sd']:.3f}", f"{spread['lowest']:.3f} to {spread['highest']:.3f}"]
     assert mean[1:4] == shown
     assert lines[-1] == (
-        "seeds\t3 seeds (2, 3, 42), which are few: take 5 or more; the intervals are of the test's patients alone"
+        "seeds\t3 seeds (2, 3, 42), which are few: take 5 or more; the intervals are of these patients alone"
     )
 
 
@@ -161,7 +161,7 @@ def test_report_and_card_show_the_spread_beside_the_interval(copied: Genmed) -> 
     assert copied("report", name).code == 0
     page = (find_run(copied, 42) / "report.html").read_text()
     ends = f"from {macro['lowest']:.3f} to {macro['highest']:.3f}"
-    assert f"over 3 seeds {macro['mean']:.3f} ± {macro['sd']:.3f}, {ends}; not in the interval" in page
+    assert f"over 3 seeds {macro['mean']:.3f} ± {macro['sd']:.3f}, {ends}; beside the interval, no part of it" in page
     assert f'<small class="seeds">{effusion["mean"]:.3f}±{effusion["sd"]:.3f}</small>' in page
     assert "mean ± standard deviation over 3 seeds (2, 3, 42), which are few: take 5 or more." in page
     row = f"| Effusion | {effusion['mean']:.3f} ± {effusion['sd']:.3f} | {effusion['lowest']:.3f} to"

@@ -22,8 +22,12 @@ def _name_row(row: Mapping[str, Any]) -> str:
 def say_protocol(benchmark: Benchmark) -> str:
     """Each key of the protocol, and each count of images, in which the run departs from it."""
     departures = benchmark["departures"]
-    told = [f"{entry['key']} is {_say(entry['run'])}, published {_say(entry['protocol'])}" for entry in departures]
-    return "; ".join(told) or "as published, in all that the config and the counts of images say"
+    told = [f"{entry['key']} {_say(entry['run'])}, not {_say(entry['protocol'])}" for entry in departures]
+    return (
+        f"otherwise than published: {'; '.join(told)}"
+        if told
+        else "as published, in all that the config and the counts of images say"
+    )
 
 
 def _say(value: Any) -> str:

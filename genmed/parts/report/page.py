@@ -81,6 +81,8 @@ class RunPage:
     rows: Sequence[tuple[str, Sequence[Cell]]]
     means: Sequence[Cell]
     benchmark: Benchmark | None
+    elsewhere: Sequence[tuple[str, str, str, str]]
+    """(data, images, mean AUROC, mean average precision)"""
     figures: Sequence[Figure]
     errors: Sequence[Card]
     errors_caption: str
@@ -100,8 +102,9 @@ class RunPage:
         drawn = [*([self.training] if self.training else []), *self.figures]
         named = [(figure.name, figure.title) for figure in drawn]
         first = named[: 1 if self.training else 0]
-        last = [("errors", "Surest errors"), ("again", "Again"), ("environment", "Environment")]
+        last = [("errors", "Surest errors"), ("again", "Reproduce it"), ("environment", "Environment")]
         benchmark = [("benchmark", "Published")] if self.benchmark else []
+        benchmark += [("elsewhere", "Other images")] if self.elsewhere else []
         return [("run", "Run"), *first, ("classes", "By class"), *benchmark, *named[len(first) :], *last]
 
 

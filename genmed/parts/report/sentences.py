@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from genmed.ground.wording import say_count
+from genmed.parts.data.records import EXCLUSIVE
+from genmed.parts.metrics.names import METRIC_NAMES, WHOLE_NAMES
 from genmed.parts.report.numbers import Document
 
 
@@ -18,6 +20,20 @@ def say_thresholds(evaluation: Document) -> str:
 def say_undefined(evaluation: Document) -> str:
     """Of classes that have no figures; there are some."""
     return f"{', '.join(evaluation['undefined'])}: all or no images have it"
+
+
+def list_left_out(evaluation: Document) -> list[str]:
+    """Of classes that lack single metrics, which are means over the others: `sensitivity, F1: Hernia`."""
+    lacking: dict[str, list[str]] = {}
+    for metric, classes in evaluation.get("left_out", {}).items():
+        lacking.setdefault(", ".join(classes), []).append(METRIC_NAMES[metric].long)
+    return [f"{classes} of the mean of {', '.join(metrics)}" for classes, metrics in lacking.items()]
+
+
+def say_whole(evaluation: Document, metric: str) -> str:
+    """The name of a metric of all classes together; where they do not exclude each other, calls are made at 0.5."""
+    name = WHOLE_NAMES[metric].long
+    return name if evaluation["task"] in EXCLUSIVE else f"{name} at 0.5"
 
 
 def list_warnings(evaluation: Document) -> list[str]:

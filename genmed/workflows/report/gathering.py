@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from genmed.ground.sealed import read_sealed
 from genmed.records.config import Config
 from genmed.records.run_folder import RunDocument, RunFolder
-from genmed.workflows.evaluation.kept import own_results
+from genmed.workflows.evaluation.kept import own_results, read_evaluations
 from genmed.workflows.evaluation.over_seeds import add_seeds
 from genmed.workflows.evaluation.scored import Scored, read_scored
 from genmed.workflows.finished import check_complete
@@ -26,6 +26,8 @@ class Gathered:
     environment: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     """With `seeds`."""
+    elsewhere: Sequence[Mapping[str, Any]]
+    """Evaluations on other images than the run's own test."""
     epochs: list[dict[str, float | None]]
     """The rows of metrics.csv."""
     verification: Mapping[str, Any] | None
@@ -45,6 +47,7 @@ def gather(folder: RunFolder) -> Gathered:
         data=read_sealed(folder.data_path),
         environment=read_sealed(folder.environment_path),
         evaluation=add_seeds(folder, own_results(folder)),
+        elsewhere=[found for found in read_evaluations(folder).values() if not found["own"]],
         epochs=folder.read_metrics(),
         verification=verifications[-1] if verifications else None,
         test=read_scored(folder, "test"),

@@ -78,6 +78,7 @@ def make_page(run: Gathered, pictures: Pictures) -> RunPage:
         rows=list_rows(evaluation),
         means=list_means(evaluation),
         benchmark=words.say_benchmark(run),
+        elsewhere=words.say_elsewhere(run),
         figures=figures,
         errors=cards,
         errors_caption=f"{_say_chosen(test.kind)} {SALIENCY}" if wrong else "No image was called wrongly.",

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from genmed.ground.wording import begin_sentence, name_file
+from genmed.ground.wording import begin_sentence, name_file, say_many
 from genmed.parts.data.records import EXCLUSIVE
 from genmed.parts.metrics.names import WHOLE_NAMES
 from genmed.parts.report.benchmark import list_figures, say_protocol
-from genmed.parts.report.numbers import MISSING, count, find_estimate, show, show_estimate, show_interval
+from genmed.parts.report.numbers import MISSING, RANKING, count, find_estimate, show, show_estimate, show_interval
 from genmed.parts.report.page import Benchmark, Headline, Pairs, Verdict
 from genmed.parts.report.seeds import find_spread, say_no_seed, say_seeds, show_range, show_spread
-from genmed.parts.report.sentences import say_undefined
+from genmed.parts.report.sentences import list_left_out, list_warnings, say_undefined
 from genmed.records.config import flatten
 from genmed.workflows.report.gathering import Gathered
 
@@ -42,12 +42,12 @@ def say_headlines(run: Gathered) -> list[Headline]:
 
 
 def say_spread(evaluation: Mapping[str, Any], metric: str, name: str = "") -> str:
-    """`over 3 seeds 0.952 ± 0.004, from 0.947 to 0.957; not in the interval`; '' where there is one seed alone."""
+    """`over 3 seeds 0.952 ± 0.004, from 0.947 to 0.957; beside the interval, no part of it`; '' where there is one."""
     spread = find_spread(evaluation, metric, name)
     if spread is None:
         return ""
     number = len(evaluation["seeds"]["seeds"])
-    return f"over {number} seeds {show_spread(spread)}, from {show_range(spread)}; not in the interval"
+    return f"over {number} seeds {show_spread(spread)}, from {show_range(spread)}; beside the interval, no part of it"
 
 
 def say_extent(run: Gathered) -> str:
@@ -139,21 +139,22 @@ def say_notes(run: Gathered) -> list[str]:
     notes = list(run.data["notes"])
     if evaluation["undefined"]:
         notes.append(f"Left out of means: {say_undefined(evaluation)}.")
+    notes += [f"Left out: {text}." for text in list_left_out(evaluation)]
     for entry in run.document.accepted:
         notes.append(f"From step {entry.step} on the {entry.what} was another than recorded; it was accepted.")
     if lineage := run.data.get("lineage"):
-        notes.append(lineage)
+        notes.append(f"Of the dataset as it is published: {lineage}.")
     return notes
 
 
 def say_table(run: Gathered) -> str:
     """How the figures of the table came to be."""
     evaluation = run.evaluation
-    unit, level = evaluation["unit"], f"{evaluation['level']:.0%}"
+    units, level = say_many(evaluation["unit"]), f"{evaluation['level']:.0%}"
     return (
-        f"Test images; {level} intervals below, from {evaluation['resamples']:,} resamples of {unit}s, for classes that"
+        f"Test images; {level} intervals below, from {evaluation['resamples']:,} resamples of {units}, for classes that"
         " 10 have and 10 have not. Thresholds: where sensitivity + specificity is highest on validation. The intervals"
-        f" speak of this test's {unit}s alone, not of what another seed would have given. {say_third_line(run)}"
+        f" speak of this test's {units} alone, not of what another seed would have given. {say_third_line(run)}"
     )
 
 
@@ -174,6 +175,17 @@ def say_benchmark(run: Gathered) -> Benchmark | None:
         f" more. Protocol: {say_protocol(found)}."
     )
     return Benchmark(caption, list_figures(found, show_estimate))
+
+
+def say_elsewhere(run: Gathered) -> list[tuple[str, str, str, str]]:
+    """(data, images, mean AUROC, mean average precision) of each evaluation on other images that is kept."""
+    found = []
+    for evaluation in run.elsewhere:
+        warned = f" ({'; '.join(list_warnings(evaluation))})" if list_warnings(evaluation) else ""
+        auroc, precision = (show_estimate(find_estimate(evaluation, metric, "macro")) for metric in RANKING)
+        data = f"{evaluation['dataset']}, {evaluation['split']}{warned}"
+        found.append((data, f"{evaluation['images']:,}", auroc, precision))
+    return found
 
 
 def say_environment(run: Gathered) -> Pairs:

@@ -1,10 +1,14 @@
 """The table of datasets: what is said of each without having it."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from genmed.ground.errors import ConfigError
 from genmed.parts.data.datasets import DATASETS, find_dataset, is_related
 from genmed.parts.data.records import SPLITS
+from genmed.records.config import Config
 
 MEDMNIST = {
     "pathmnist": 107_180,
@@ -75,3 +79,9 @@ def test_unknown_dataset_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError) as caught:
         find_dataset("chexprt")
     assert caught.value.hint == "did you mean chexpert?"
+
+
+def test_class_is_not_called_what_means_are_called() -> None:
+    records = find_dataset("phantom").load_records(Path(), Config())
+    with pytest.raises(ConfigError, match="no class can be called macro"):
+        replace(records, classes=("macro", *records.classes[1:]))

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
-from data_speed import print_table
+from printing import print_table
 
 from genmed.parts.data.cache import Entry, open_images
 from genmed.parts.data.images import ImageFiles, Preparation

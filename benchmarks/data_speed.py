@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from data_loaders import BATCH, SIZE, Loader, make_loaders
 from PIL import Image
+from printing import print_table
 
 from genmed.ground.allocator import keep_freed_memory
 from genmed.parts.data.cache import open_images
@@ -225,15 +226,6 @@ def contest(loaders: dict[str, Loader], images: int, repeats: int, batches: int)
         ]
         rows.append([name, f"{statistics.median(measured):.0f}", *(f"{ratio:.2f}" for ratio in ratios)])
     print_table(["loader, workers", "images/s", f"of {own}", f"of {decoding}"], rows)
-
-
-def print_table(header: list[str], rows: list[list[str]]) -> None:
-    """Aligned: the first column to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for cells in (header, *rows):
-        _, *others = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
-        print("  ".join([cells[0].ljust(widths[0]), *others]))
-    print(flush=True)
 
 
 if __name__ == "__main__":

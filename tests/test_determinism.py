@@ -319,7 +319,7 @@ def train_plainly(folder: Path, cache: Path) -> list[Line]:
     from torch.nn.functional import binary_cross_entropy_with_logits
 
     from genmed.engine.step import to_input
-    from genmed.ground.fingerprints import fingerprint_tensors
+    from genmed.ground.tensor_fingerprints import fingerprint_tensors
     from genmed.workflows.assemble import assemble
     from genmed.workflows.reporting import Silent
     from tests.models.tiny import build

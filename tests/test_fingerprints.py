@@ -14,16 +14,16 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from genmed.ground import fingerprints
+from genmed.ground import mixing
 from genmed.ground.fingerprints import (
     digest_bytes,
     digest_file,
     digest_json,
     digest_names,
     digest_pixels,
-    fingerprint_tensors,
-    mix_on_device,
 )
+from genmed.ground.mixing import mix_on_device
+from genmed.ground.tensor_fingerprints import Places, Snapshot, fingerprint_tensors, read_tensors
 
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2]
 INTEGERS = [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16, torch.uint8]
@@ -38,9 +38,14 @@ def by_hash(tensor: torch.Tensor) -> object:
     return fingerprint_tensors([("x", tensor)])
 
 
+def mix(tensors: list[torch.Tensor]) -> list[list[int]]:
+    mixture = mix_on_device(tensors)
+    return mixture.combine(mixture.sums).tolist()  # type: ignore[no-any-return]
+
+
 def by_mix(tensor: torch.Tensor) -> object:
     """As the content of tensors on an accelerator is; name, dtype, shape and order are hashed beside it."""
-    return tuple(mix_on_device(tensor).tolist())
+    return tuple(mix([tensor])[0])
 
 
 both_ways = pytest.mark.parametrize("way", [by_hash, by_mix])
@@ -223,7 +228,7 @@ def test_empty_tensors_are_told_apart_by_shape_dtype_name_and_number() -> None:
         [("x", torch.tensor(0.0))],
     ]
     assert len({fingerprint_tensors(group) for group in groups}) == len(groups)
-    assert mix_on_device(torch.empty(0, 3)).tolist() == [0, 0]
+    assert by_mix(torch.empty(0, 3)) == (0, 0)
 
 
 def test_scalar_is_not_a_vector_of_one() -> None:
@@ -351,6 +356,52 @@ def test_fingerprints_begin_with_their_algorithm() -> None:
     assert digest_names(["a"]).startswith("xxh3-128:")
 
 
+def test_tensors_are_found_where_they_lie_now() -> None:
+    """Each way in which a tensor comes to lie elsewhere, or otherwise, after it was looked at."""
+    places = Places()
+    tensor = torch.arange(12.0).reshape(3, 4)
+
+    def by_places() -> str:
+        return Snapshot([read_tensors([("x", tensor)], places)]).wait()[0]
+
+    def agree() -> bool:
+        return by_places() == by_places() == fingerprint_tensors([("x", tensor)])
+
+    assert agree()
+    tensor.add_(1)
+    assert agree()
+    tensor.data = tensor.data.clone() * 2
+    assert agree()
+    tensor.t_()
+    assert agree()
+    tensor.resize_(6, 2)
+    assert agree()
+    tensor.set_(torch.zeros(4, 5, 6)[:, ::2, 1])  # type: ignore[call-overload]  has holes: read as a copy
+    assert agree()
+    tensor.add_(1)
+    assert agree()
+    tensor.data = torch.ones(3, dtype=torch.int32)
+    assert agree()
+    tensor.data = torch.ones(0)
+    assert agree()
+
+
+def test_snapshot_of_groups_is_that_of_each_alone_on_any_number_of_threads() -> None:
+    groups = [[(str(n), ramp(n + 1, 1000)) for n in range(size)] for size in (3, 0, 9, 1)]
+    alone = [fingerprint_tensors(group) for group in groups]
+    for threads in (1, 2, 8):
+        assert Snapshot([read_tensors(group) for group in groups], threads).wait() == alone
+    assert Snapshot([]).wait() == []
+
+
+def test_snapshot_is_of_the_moment_in_which_it_was_taken() -> None:
+    tensor = ramp(1000)
+    before = fingerprint_tensors([("x", tensor)])
+    snapshot = Snapshot([read_tensors([("x", tensor)], Places())], 2)
+    tensor.zero_()
+    assert snapshot.wait() == [before] != [fingerprint_tensors([("x", tensor)])]
+
+
 def test_mix_is_the_documented_sum_mod_2_to_the_64() -> None:
     """Integers, weights and wrapping written out in Python, where integers have no width."""
 
@@ -366,14 +417,34 @@ def test_mix_is_the_documented_sum_mod_2_to_the_64() -> None:
         sum(bit * (splitmix(position * gamma % 2**64) | 1) for position, bit in enumerate(bits, start=1)) % 2**64
         for gamma in gammas
     ]
-    assert [value % 2**64 for value in mix_on_device(torch.tensor(values)).tolist()] == sums
+    assert list(by_mix(torch.tensor(values))) == sums
 
 
 def test_mix_in_portions_is_the_mix_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     tensor = ramp(7, 11)
     whole = by_mix(tensor)
-    monkeypatch.setattr(fingerprints, "CHUNK", 8)
-    assert by_mix(tensor) == whole
+    for piece, chunk in ((8, 8), (8, 24), (100, 8)):
+        monkeypatch.setattr(mixing, "PIECE", piece)
+        monkeypatch.setattr(mixing, "CHUNK", chunk)
+        mixing._weights.cache_clear()
+        assert by_mix(tensor) == whole
+    mixing._weights.cache_clear()
+
+
+def test_many_tensors_are_mixed_as_each_alone_by_as_few_kernels_as_two() -> None:
+    tensors = [ramp(*shape, dtype=dtype) for shape in ((3, 5), (), (77,)) for dtype in DTYPES]
+    assert mix(tensors) == [mix([tensor])[0] for tensor in tensors]
+    few, many = (count_kernels([ramp(9) for _ in range(count)]) for count in (2, 200))
+    assert few == many > 0
+
+
+def count_kernels(tensors: list[torch.Tensor]) -> int:
+    """Operations that compute, when nothing is new: views, which launch nothing, are left out."""
+    mix_on_device(tensors)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        mix_on_device(tensors)
+    views = "view", "slice", "reshape", "as_strided", "contiguous", "detach", "select", "narrow", "to", "t", "transpose"
+    return sum(1 for event in profile.events() if event.name.removeprefix("aten::") not in (*views, "numpy_T"))
 
 
 bit_patterns = st.tuples(

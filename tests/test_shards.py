@@ -15,8 +15,8 @@ from torch import nn
 from genmed.engine.learner import build_learner
 from genmed.engine.shards import RunningStatistics, combine_as_tree
 from genmed.engine.step import compute_gradients, run_step, to_input
-from genmed.ground.fingerprints import fingerprint_tensors
 from genmed.ground.randomness import step_seed
+from genmed.ground.tensor_fingerprints import fingerprint_tensors
 from genmed.parts.data.augmentation import draw_epoch
 from genmed.parts.data.loader import Batch
 from genmed.parts.models.build import set_training_mode

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genmed.engine.progress import Progress
 from genmed.engine.task import Task
-from genmed.ground.fingerprints import digest_json, fingerprint_tensors
+from genmed.ground.fingerprints import digest_json
 from genmed.ground.randomness import derive_seed
+from genmed.ground.tensor_fingerprints import Places, Reading, Snapshot, read_tensors
 from genmed.parts.models.build import build_model, count_input_channels
 from genmed.records.config.sections import Optimizer
 from genmed.seed import seed_generators
@@ -28,6 +29,8 @@ class Learner:
     """For fp16 alone."""
     channels: int
     """1 or 3: what the model takes; grey images are repeated for 3."""
+    places: Places = field(default_factory=Places)
+    """Of all tensors that are changed in place."""
 
     @property
     def trained(self) -> dict[str, torch.Tensor]:
@@ -51,16 +54,10 @@ class Learner:
         """Scale and growth counter, where there is a scaler."""
         return {} if self.scaler is None else dict(self.scaler.state_dict())
 
-    def fingerprint_parameters(self) -> str:
-        return fingerprint_tensors(self.model.named_parameters())
-
-    def fingerprint_buffers(self) -> str:
-        return fingerprint_tensors(self.model.named_buffers())
-
-    def fingerprint_optimizer(self) -> str:
-        """Of the optimizer's tensors, and of the scaler's figures where there is one."""
-        tensors = fingerprint_tensors(self.optimizer_tensors())
-        return digest_json([tensors, self.scaler_state()]) if self.scaler else tensors
+    def read_state(self) -> list[Reading]:
+        """Parameters, buffers and the optimizer's tensors, to be fingerprinted."""
+        groups = self.model.named_parameters(), self.model.named_buffers(), self.optimizer_tensors().items()
+        return [read_tensors(group, self.places) for group in groups]
 
 
 def fingerprint_state(parameters: str, buffers: str, optimizer: str, lr: float, epoch: int, step: int) -> str:
@@ -70,8 +67,14 @@ def fingerprint_state(parameters: str, buffers: str, optimizer: str, lr: float, 
 
 def fingerprint_learner(learner: Learner, progress: Progress) -> str:
     """The state fingerprint of the learner as it stands after `progress`."""
-    parts = learner.fingerprint_parameters(), learner.fingerprint_buffers(), learner.fingerprint_optimizer()
-    return fingerprint_state(*parts, progress.lr, progress.epoch, progress.step)
+    parameters, buffers, tensors = Snapshot(learner.read_state()).wait()
+    optimizer = fingerprint_optimizer(tensors, learner.scaler_state())
+    return fingerprint_state(parameters, buffers, optimizer, progress.lr, progress.epoch, progress.step)
+
+
+def fingerprint_optimizer(tensors: str, scaler: dict[str, Any]) -> str:
+    """Of the fingerprint of its tensors, and of the scaler's figures where there is one."""
+    return digest_json([tensors, scaler]) if scaler else tensors
 
 
 def build_learner(task: Task) -> Learner:

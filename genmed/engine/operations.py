@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from genmed.ground.fingerprints import digest_names, fingerprint_tensors
+from genmed.ground.fingerprints import digest_names
+from genmed.ground.tensor_fingerprints import fingerprint_tensors
 
 if TYPE_CHECKING:
     from torch import nn

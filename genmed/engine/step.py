@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from genmed.engine.learner import Learner
+from genmed.engine.learner import Learner, fingerprint_optimizer
 from genmed.engine.objective import count_terms, sum_loss
 from genmed.engine.schedule import learning_rate
 from genmed.engine.shards import RunningStatistics, combine_as_tree
 from genmed.engine.task import Task
-from genmed.ground.fingerprints import digest_names, fingerprint_tensors
+from genmed.ground.fingerprints import digest_names
 from genmed.ground.randomness import step_seed
+from genmed.ground.tensor_fingerprints import Reading, Snapshot, Transfer, read_tensors
 from genmed.parts.data.augmentation import augment
 from genmed.parts.data.loader import Batch
 from genmed.seed import seed_generators
@@ -49,32 +51,67 @@ class StepRecord:
         return combine_as_tree(self.loss, lambda a, b: a + b)
 
 
+@dataclass(frozen=True)
+class LaunchedStep:
+    """A step that an accelerator may still be at; the next one can be launched before it is waited for."""
+
+    step: int
+    epoch: int
+    samples: str
+    inputs: Sequence[Snapshot]
+    """One a shard; none where no trace is kept, as of the state."""
+    losses: Transfer
+    state: Snapshot | None
+    """Of gradients, parameters, buffers and the optimizer's tensors."""
+    scaler: dict[str, Any]
+    lr: float
+
+    def wait(self) -> StepRecord:
+        """What it did."""
+        grad, param, buffer, tensors = self.state.wait() if self.state else [""] * 4
+        return StepRecord(
+            step=self.step,
+            epoch=self.epoch,
+            samples=self.samples,
+            input=tuple(fingerprint for snapshot in self.inputs for fingerprint in snapshot.wait()),
+            loss=tuple(self.losses.wait().tolist()),
+            grad=grad,
+            param=param,
+            buffer=buffer,
+            optim=fingerprint_optimizer(tensors, self.scaler),
+            lr=self.lr,
+        )
+
+
 def run_step(learner: Learner, task: Task, batch: Batch, draws: Draws, step: int, epoch: int) -> StepRecord:
-    """Changes the learner by one step and says what happened.
+    """Changes the learner by one step and says what happened; see `launch_step`."""
+    return launch_step(learner, task, batch, draws, step, epoch).wait()
+
+
+def launch_step(learner: Learner, task: Task, batch: Batch, draws: Draws, step: int, epoch: int) -> LaunchedStep:
+    """Changes the learner by one step. An accelerator is given all that it has to do, and not waited for.
 
     draws: (N, DRAWS) the epoch's augmentation, by row. `step` counts from 1 over the whole training.
     """
     traced = task.config.run.trace
     lr = learning_rate(step, task.total_steps, task.config.optimizer, task.config.schedule)
     inputs, losses = compute_gradients(learner, task, batch, draws, step)
-    grad = _update(learner, task, lr)
-    return StepRecord(
+    gradients = _update(learner, task, lr)
+    return LaunchedStep(
         step=step,
         epoch=epoch,
         samples=digest_names([task.ids[row] for row in batch.rows.tolist()]) if traced else "",
-        input=tuple(inputs),
-        loss=tuple(losses.tolist()),
-        grad=grad,
-        param=learner.fingerprint_parameters() if traced else "",
-        buffer=learner.fingerprint_buffers() if traced else "",
-        optim=learner.fingerprint_optimizer() if traced else "",
+        inputs=inputs,
+        losses=Transfer(losses),
+        state=Snapshot([gradients, *learner.read_state()], task.config.compute.threads or 1) if traced else None,
+        scaler=learner.scaler_state() if traced else {},
         lr=lr,
     )
 
 
 def compute_gradients(
     learner: Learner, task: Task, batch: Batch, draws: Draws, step: int
-) -> tuple[list[str], torch.Tensor]:
+) -> tuple[list[Snapshot], torch.Tensor]:
     """Leaves the gradient of the batch's mean loss in the parameters.
 
     Each shard's loss is divided by the whole batch's count of terms beforehand: the same number for all, so that the
@@ -88,7 +125,7 @@ def compute_gradients(
     terms = count_terms(task.objective, task.targets[batch.rows.numpy()])
     statistics = RunningStatistics(learner.model, shards)
     trained = list(learner.trained.values())
-    inputs: list[str] = []
+    inputs: list[Snapshot] = []
     losses: list[torch.Tensor] = []
     gradients: list[Gradients] = []
     for shard in range(shards):
@@ -97,7 +134,7 @@ def compute_gradients(
         with torch.no_grad():
             images = to_input(batch.images[part], learner, task, draws[batch.rows[part].numpy()])
         if task.config.run.trace:
-            inputs.append(fingerprint_tensors([("input", images)]))
+            inputs.append(Snapshot([read_tensors([("input", images)])]))
         with statistics.watch_shard():
             logits = compute_logits(learner, task, images)
         targets = batch.targets[part]
@@ -115,8 +152,8 @@ def compute_gradients(
     return inputs, torch.stack(losses)
 
 
-def _update(learner: Learner, task: Task, lr: float) -> str:
-    """Clips and applies the gradients; returns their fingerprint as the optimizer saw them."""
+def _update(learner: Learner, task: Task, lr: float) -> Reading:
+    """Clips and applies the gradients; returns them as the optimizer saw them, which leaves them as they are."""
     from torch.nn.utils import clip_grad_norm_
 
     for group in learner.optimizer.param_groups:
@@ -125,18 +162,14 @@ def _update(learner: Learner, task: Task, lr: float) -> str:
         learner.scaler.unscale_(learner.optimizer)
     if task.config.optimizer.clip_norm:
         clip_grad_norm_(learner.trained.values(), task.config.optimizer.clip_norm, foreach=False)
-    grad = ""
-    if task.config.run.trace:
-        grad = fingerprint_tensors(
-            (name, value.grad) for name, value in learner.trained.items() if value.grad is not None
-        )
+    gradients = read_tensors((name, value.grad) for name, value in learner.trained.items() if value.grad is not None)
     if learner.scaler:
         learner.scaler.step(learner.optimizer)
         learner.scaler.update()
     else:
         learner.optimizer.step()
     learner.optimizer.zero_grad(set_to_none=True)
-    return grad
+    return gradients
 
 
 def to_input(images: torch.Tensor, learner: Learner, task: Task, draws: Draws | None) -> torch.Tensor:

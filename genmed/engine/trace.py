@@ -11,7 +11,8 @@ from genmed.engine.learner import fingerprint_state
 from genmed.engine.step import StepRecord
 from genmed.ground.errors import RecordError, TraceError
 from genmed.ground.files import storage_errors
-from genmed.ground.fingerprints import DEVICE_ALGORITHM, TENSOR_ALGORITHM, digest_file, digest_json
+from genmed.ground.fingerprints import digest_file, digest_json
+from genmed.ground.tensor_fingerprints import DEVICE_ALGORITHM, TENSOR_ALGORITHM
 
 FIELDS = ("samples", "input", "loss", "grad", "param", "buffer", "optim", "lr", "state")
 """Compared in this order: the first that differs names the first divergence."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from genmed.ground.fingerprints import fingerprint_tensors, mix_on_device
+from genmed.ground.mixing import mix_on_device
+from genmed.ground.tensor_fingerprints import fingerprint_tensors
 from tests.harness import Genmed
 from tests.resuming.runs import FRAGILE
 from tests.verifying.faults import NOISY_BACKWARD
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 
 def test_fingerprint_on_the_device_is_that_of_the_same_bits_on_the_cpu() -> None:
     tensor = torch.randn(1000, 7)
-    assert mix_on_device(tensor).tolist() == mix_on_device(tensor.cuda()).cpu().tolist()
+    assert torch.equal(mix_on_device([tensor]).sums, mix_on_device([tensor.cuda()]).sums.cpu())
 
 
 def test_fingerprint_on_the_device_sees_the_lowest_bit_and_a_swap() -> None:

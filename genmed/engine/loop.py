@@ -14,7 +14,7 @@ from genmed.engine.evaluation import StoppedError, evaluate
 from genmed.engine.learner import Learner, fingerprint_learner, fingerprint_state
 from genmed.engine.module_trace import ModuleTrace
 from genmed.engine.progress import Progress
-from genmed.engine.step import Draws, StepRecord, run_step
+from genmed.engine.step import Draws, LaunchedStep, StepRecord, launch_step
 from genmed.engine.task import Task
 from genmed.engine.trace import TraceSink
 from genmed.ground.errors import Interrupted, RunError
@@ -49,6 +49,16 @@ class Observer(Protocol):
 
     def stop_asked(self) -> str | None:
         """The name of the signal that asked to stop, if one did."""
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A step that was launched and not yet accounted for, so that an accelerator need not wait between two."""
+
+    launched: LaunchedStep
+    images: int
+    """Of the epoch so far."""
+    ends_epoch: bool
 
 
 @dataclass(frozen=True)
@@ -92,30 +102,39 @@ class Training:
         set_training_mode(self.learner.model, config.model, task.outputs)
         images, start = 0, time.perf_counter()
         self._before_reading()
-        for batch in self.loader.read(plan[progress.step_in_epoch : last]):
-            record = self._run_step(batch, draws)
-            progress.step += 1
-            progress.step_in_epoch += 1
-            progress.loss_sum += record.mean_loss
-            progress.lr = record.lr
+        waiting: _Waiting | None = None
+        for step, batch in enumerate(self.loader.read(plan[progress.step_in_epoch : last]), start=progress.step + 1):
+            launched = self._launch_step(batch, draws, step)
+            if waiting:
+                self._account_for(waiting)
             images += len(batch.rows)
-            ends = progress.step_in_epoch == last
-            self.trace.record(record, self._state_of(record) if ends else None)
-            self._refuse_broken_loss(record)
-            self.observer.on_step(record, images)
-            self.store.check()
+            waiting = _Waiting(launched, images, ends_epoch=progress.step_in_epoch + 1 == last)
             signal = self.observer.stop_asked()
-            if signal or (not ends and self._is_due()):
-                self._save(self._state_of(record))
+            if signal or waiting.ends_epoch or self._is_due(step):
+                record = self._account_for(waiting)
+                if signal or not waiting.ends_epoch:
+                    self._save(self._state_of(record))
+                waiting = None
             if signal:
                 self._stop(signal)
         self._end_epoch(images, time.perf_counter() - start)
 
-    def _run_step(self, batch: Batch, draws: Draws) -> StepRecord:
-        step, epoch = self.progress.step + 1, self.progress.epoch
-        watched = self.modules.watch(self.learner, step) if self.modules else nullcontext()
-        with watched:
-            return run_step(self.learner, self.task, batch, draws, step, epoch)
+    def _launch_step(self, batch: Batch, draws: Draws, step: int) -> LaunchedStep:
+        with self.modules.watch(self.learner, step) if self.modules else nullcontext():
+            return launch_step(self.learner, self.task, batch, draws, step, self.progress.epoch)
+
+    def _account_for(self, waiting: _Waiting) -> StepRecord:
+        """Waits for a step, and enters it into progress and trace."""
+        record, progress = waiting.launched.wait(), self.progress
+        progress.step += 1
+        progress.step_in_epoch += 1
+        progress.loss_sum += record.mean_loss
+        progress.lr = record.lr
+        self.trace.record(record, self._state_of(record) if waiting.ends_epoch else None)
+        self._refuse_broken_loss(record)
+        self.observer.on_step(record, waiting.images)
+        self.store.check()
+        return record
 
     def _end_epoch(self, images: int, seconds: float) -> None:
         task, progress = self.task, self.progress
@@ -159,9 +178,9 @@ class Training:
         if self.task.config.compute.num_workers:
             self.store.wait()
 
-    def _is_due(self) -> bool:
-        """Whether a checkpoint within the epoch is wanted now."""
-        kept, step = self.task.config.checkpoints, self.progress.step
+    def _is_due(self, step: int) -> bool:
+        """Whether a checkpoint is wanted after the step, though the epoch goes on."""
+        kept = self.task.config.checkpoints
         if any(every and step % every == 0 for every in (kept.every_steps, kept.keep_every_steps)):
             return True
         minutes = kept.every_minutes

@@ -12,6 +12,7 @@ from genmed.engine.objective import count_terms, score, sum_loss
 from genmed.engine.step import compute_logits, to_input
 from genmed.engine.task import Task
 from genmed.ground.randomness import derive_seed
+from genmed.ground.tensor_fingerprints import Transfer
 from genmed.parts.data.device import Loader
 from genmed.parts.data.loader import plan_evaluation
 from genmed.parts.metrics import Scores, measure, pool_studies
@@ -46,8 +47,8 @@ def evaluate(
 
     seed_generators(derive_seed(task.config.seed, "evaluate", split))  # for models that draw at rest
     rows = task.rows[split]
-    scores: list[torch.Tensor] = []
-    loss = 0.0
+    scores: list[Transfer] = []
+    losses: list[Transfer] = []
     learner.model.eval()
     with torch.no_grad():  # not inference_mode, whose tensors a model cannot keep for its next training step
         for batch in loader.read(plan_evaluation(rows, task.config.training.batch_size)):
@@ -55,9 +56,12 @@ def evaluate(
                 raise StoppedError
             images = to_input(batch.images, learner, task, None)
             logits = compute_logits(learner, task, images)
-            scores.append(score(task.objective, logits, len(task.classes)).cpu())
-            loss += float(sum_loss(task.objective, logits, batch.targets, task.config.loss, task.weights))
-    found = torch.cat(scores).numpy()
+            scores.append(Transfer(score(task.objective, logits, len(task.classes))))
+            losses.append(Transfer(sum_loss(task.objective, logits, batch.targets, task.config.loss, task.weights)))
+    found = torch.cat([part.wait() for part in scores]).numpy()
+    loss = 0.0
+    for part in losses:  # one after the other: `sum` compensates from Python 3.12 on
+        loss += float(part.wait())
     terms = count_terms(task.objective, task.targets[rows])
     metrics: dict[str, float | None] = {f"{split}_loss": _finite(loss / terms)}
     studies = [task.studies[row] for row in rows] if task.studies else ()

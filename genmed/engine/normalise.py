@@ -41,7 +41,7 @@ class Scaling:
 def _by_channel(numbers: npt.NDArray[np.float64], values: torch.Tensor) -> torch.Tensor:
     import torch
 
-    return torch.from_numpy(numbers.astype(np.float32)).to(values.device).view(1, -1, 1, 1)
+    return torch.from_numpy(numbers.astype(np.float32)).to(values.device, non_blocking=True).view(1, -1, 1, 1)
 
 
 def choose_scaling(config: Normalisation, images: ImageBytes, train: Rows) -> Scaling:

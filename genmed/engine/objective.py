@@ -94,7 +94,7 @@ def sum_loss(
     smoothing = config.label_smoothing
     weight = None
     if weights is not None:
-        weight = torch.tensor(weights, dtype=torch.float32, device=logits.device)
+        weight = torch.tensor(weights, dtype=torch.float32).to(logits.device, non_blocking=True)
     if objective == "softmax":
         if smoothing:
             wanted = wanted * (1 - smoothing) + smoothing / wanted.shape[1]

@@ -16,7 +16,7 @@ from genmed.engine.shards import RunningStatistics, combine_as_tree
 from genmed.engine.task import Task
 from genmed.ground.fingerprints import digest_names
 from genmed.ground.randomness import step_seed
-from genmed.ground.tensor_fingerprints import Reading, Snapshot, Transfer, read_tensors
+from genmed.ground.tensor_fingerprints import Snapshot, Transfer, read_tensors
 from genmed.parts.data.augmentation import augment
 from genmed.parts.data.loader import Batch
 from genmed.seed import seed_generators
@@ -96,14 +96,14 @@ def launch_step(learner: Learner, task: Task, batch: Batch, draws: Draws, step: 
     traced = task.config.run.trace
     lr = learning_rate(step, task.total_steps, task.config.optimizer, task.config.schedule)
     inputs, losses = compute_gradients(learner, task, batch, draws, step)
-    gradients = _update(learner, task, lr)
+    snapshot = _update(learner, task, lr)
     return LaunchedStep(
         step=step,
         epoch=epoch,
         samples=digest_names([task.ids[row] for row in batch.rows.tolist()]) if traced else "",
         inputs=inputs,
         losses=Transfer(losses),
-        state=Snapshot([gradients, *learner.read_state()], task.config.compute.threads or 1) if traced else None,
+        state=snapshot,
         scaler=learner.scaler_state() if traced else {},
         lr=lr,
     )
@@ -152,8 +152,11 @@ def compute_gradients(
     return inputs, torch.stack(losses)
 
 
-def _update(learner: Learner, task: Task, lr: float) -> Reading:
-    """Clips and applies the gradients; returns them as the optimizer saw them, which leaves them as they are."""
+def _update(learner: Learner, task: Task, lr: float) -> Snapshot | None:
+    """Clips and applies the gradients. Where a trace is kept, returns them with the state that they led to.
+
+    They are digested last, with all else: the optimizer leaves them as it saw them.
+    """
     from torch.nn.utils import clip_grad_norm_
 
     for group in learner.optimizer.param_groups:
@@ -162,14 +165,16 @@ def _update(learner: Learner, task: Task, lr: float) -> Reading:
         learner.scaler.unscale_(learner.optimizer)
     if task.config.optimizer.clip_norm:
         clip_grad_norm_(learner.trained.values(), task.config.optimizer.clip_norm, foreach=False)
-    gradients = read_tensors((name, value.grad) for name, value in learner.trained.items() if value.grad is not None)
+    gradients = [(name, value.grad) for name, value in learner.trained.items() if value.grad is not None]
     if learner.scaler:
         learner.scaler.step(learner.optimizer)
         learner.scaler.update()
     else:
         learner.optimizer.step()
     learner.optimizer.zero_grad(set_to_none=True)
-    return gradients
+    if not task.config.run.trace:
+        return None
+    return Snapshot([read_tensors(gradients), *learner.read_state()], task.config.compute.threads)
 
 
 def to_input(images: torch.Tensor, learner: Learner, task: Task, draws: Draws | None) -> torch.Tensor:

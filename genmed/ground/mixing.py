@@ -107,7 +107,7 @@ def _mix_together(pieces: Sequence[_Piece]) -> torch.Tensor:
     return running.index_select(1, ends).diff(dim=1, prepend=running.new_zeros((2, 1))).T
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=1024)
 def _place_ends(lengths: tuple[int, ...], device: torch.device) -> torch.Tensor:
     """Where pieces end that are strung together; a step asks for the same each time, and a copy would be waited for."""
     import torch
@@ -115,7 +115,7 @@ def _place_ends(lengths: tuple[int, ...], device: torch.device) -> torch.Tensor:
     return torch.from_numpy(np.cumsum(lengths) - 1).to(device)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def _weights(index: int, device: torch.device) -> torch.Tensor:
     """(2, PIECE) int64: of positions from index * PIECE + 1 on."""
     import torch

@@ -143,8 +143,8 @@ def _sample(images: torch.Tensor, affine: Affine) -> torch.Tensor:
 
     count, _, height, width = images.shape
     device = images.device
-    x = ((torch.arange(width, dtype=torch.float32) * 2 + 1) / width - 1).to(device)
-    y = ((torch.arange(height, dtype=torch.float32) * 2 + 1) / height - 1).to(device)[:, None]
+    x = ((torch.arange(width, dtype=torch.float32) * 2 + 1) / width - 1).to(device, non_blocking=True)
+    y = ((torch.arange(height, dtype=torch.float32) * 2 + 1) / height - 1).to(device, non_blocking=True)[:, None]
     a, b, c, d, e, f = (
         torch.from_numpy(values.astype(np.float32)).to(device, non_blocking=True).view(count, 1, 1) for values in affine
     )

@@ -480,7 +480,7 @@ def test_training_stops_at_the_step_after_a_writing_that_failed(
             time.sleep(0.001)
 
     monkeypatch.setattr(Lines, "on_step", on_step)
-    monkeypatch.setattr(Training, "_is_due", lambda training: training.progress.step == 1)
+    monkeypatch.setattr(Training, "_is_due", lambda training, step: step == 1)
     task = make_task(tmp_path, {})
     store = CheckpointStore(tmp_path / "checkpoints", IDENTITY)
     with pytest.raises(StorageError, match="no disk space"):

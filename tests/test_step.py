@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from genmed.engine import loop
 from genmed.engine.checkpoint import Checkpoint
 from genmed.engine.checkpoint_store import CheckpointStore, Retention
 from genmed.engine.evaluation import Evaluation
@@ -25,7 +26,7 @@ from genmed.engine.normalise import Scaling, choose_scaling
 from genmed.engine.objective import sum_loss, weigh_targets
 from genmed.engine.progress import Progress
 from genmed.engine.schedule import learning_rate
-from genmed.engine.step import StepRecord, run_step, to_input
+from genmed.engine.step import LaunchedStep, StepRecord, run_step, to_input
 from genmed.engine.task import Task
 from genmed.ground.errors import Interrupted
 from genmed.ground.randomness import derive_seed
@@ -398,7 +399,8 @@ class Lines:
     def on_checkpoint(self, kept: Sequence[Checkpoint], best_epoch: int) -> None: ...
 
     def stop_asked(self) -> str | None:
-        return "SIGTERM" if self.stop_after and self.records[-1][0].step >= self.stop_after else None
+        done = self.records[-1][0].step if self.records else 0
+        return "SIGTERM" if self.stop_after and done >= self.stop_after else None
 
 
 def make_store(folder: Path, keep: int = 1) -> CheckpointStore:
@@ -458,6 +460,48 @@ def test_training_is_reproducible_and_goes_on_to_the_bit(tmp_path: Path, changes
         after = train(task, make_store(folder), learner, make_store(folder).restore(checkpoint, learner))
         assert before.records + after.records == whole.records
         assert [report.metrics for report in (before.reports + after.reports)] == [r.metrics for r in whole.reports]
+
+
+def test_steps_that_are_waited_for_later_leave_the_same_trace_and_states(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on an accelerator, which is still at a step when the next one is launched."""
+    task = make_task(tmp_path, {"checkpoints.every_steps": 3})
+    learners = [build_learner(task) for _ in range(2)]
+    at_once = train(task, make_store(tmp_path / "at once", keep=9), learners[0], Progress())
+    launched: list[int] = []
+    launch = loop.launch_step
+
+    def note_launch(*arguments: Any) -> LaunchedStep:
+        launched.append(arguments[4])
+        return launch(*arguments)
+
+    class Late(Lines):
+        def record(self, step: StepRecord, state: str | None) -> None:
+            super().record(step, state)
+            ahead.append(launched[-1] - step.step)
+
+    ahead: list[int] = []
+    monkeypatch.setattr(loop, "launch_step", note_launch)
+    monkeypatch.setattr(LaunchedStep, "is_done", False)
+    monkeypatch.setattr("tests.test_step.Lines", Late)
+    later = train(task, make_store(tmp_path / "later", keep=9), learners[1], Progress())
+    assert later.records == at_once.records
+    assert [report.metrics for report in later.reports] == [report.metrics for report in at_once.reports]
+    # Nothing is ahead where a state is saved: at every third step, and at the end of an epoch.
+    assert ahead == [0 if step % 3 == 0 or step % 4 == 0 else 1 for step in range(1, 17)]
+    states = [
+        [(found.step, found.state) for found in make_store(tmp_path / name).list_whole()[0]]
+        for name in ("at once", "later")
+    ]
+    assert states[0] == states[1]
+    assert len(states[0]) > 5
+    for step in (1, 2, 3):
+        folder = tmp_path / f"stopped-{step}"
+        before = train(task, make_store(folder), build_learner(task), Progress(), stop_after=step)
+        (checkpoint, *_), _ = make_store(folder).list_whole()
+        assert before.records == at_once.records[: checkpoint.step]
+        assert step <= checkpoint.step <= step + 2
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A step that was launched and not yet accounted for, so that an accelerator need not wait between two."""
+    """A step that an accelerator is still at: it is accounted for when the next one is launched, or it would idle."""
 
     launched: LaunchedStep
     images: int
@@ -108,13 +108,17 @@ class Training:
             if waiting:
                 self._account_for(waiting)
             images += len(batch.rows)
-            waiting = _Waiting(launched, images, ends_epoch=progress.step_in_epoch + 1 == last)
+            ends = progress.step_in_epoch + 1 == last
+            due = not ends and self._is_due(step)
+            waiting = _Waiting(launched, images, ends)
+            record = self._account_for(waiting) if ends or due or launched.is_done else None
             signal = self.observer.stop_asked()
-            if signal or waiting.ends_epoch or self._is_due(step):
+            if signal and not record:
                 record = self._account_for(waiting)
-                if signal or not waiting.ends_epoch:
-                    self._save(self._state_of(record))
+            if record:
                 waiting = None
+                if signal or due:
+                    self._save(self._state_of(record))
             if signal:
                 self._stop(signal)
         self._end_epoch(images, time.perf_counter() - start)

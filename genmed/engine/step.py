@@ -61,10 +61,16 @@ class LaunchedStep:
     inputs: Sequence[Snapshot]
     """One a shard; none where no trace is kept, as of the state."""
     losses: Transfer
+    """What is sent last."""
     state: Snapshot | None
     """Of gradients, parameters, buffers and the optimizer's tensors."""
     scaler: dict[str, Any]
     lr: float
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return self.losses.has_arrived
 
     def wait(self) -> StepRecord:
         """What it did."""

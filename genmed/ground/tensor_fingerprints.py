@@ -137,6 +137,10 @@ class Transfer:
             self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._arrived.record()
 
+    @property
+    def has_arrived(self) -> bool:
+        return self._arrived is None or bool(self._arrived.query())  # type: ignore[no-untyped-call]
+
     def wait(self) -> torch.Tensor:
         """The tensor, in the CPU's memory."""
         if self._arrived is not None:

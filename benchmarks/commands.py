@@ -7,8 +7,9 @@ copies of its rows and its folder under other names; MLflow's store in SQLite ho
 copies of its rows (a metric for each of genmed's, as many parameters as genmed's config has keys that change bits).
 All files are in the page cache. Peak memory is ru_maxrss; modules were counted in a run of their own. A ratio is that
 of a command's seconds to those of MLflow's counterpart in the same round; `genmed list` shows the newest 20 runs,
-`mlflow runs list` the newest 1,000, with `--all` all are shown; `lines` is what was printed. `--limits` are the targets, in seconds, for
-`genmed --help` and for `genmed list` among `--runs` runs. Without MLflow its rows are skipped by name.
+`mlflow runs list` the newest 1,000, with `--all` all are shown; `lines` is what was printed. `--limits` are the
+targets, in seconds, for `genmed --help` and for `genmed list` among `--runs` runs. Without MLflow its rows are skipped
+by name.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The most memory that fresh processes hold: trainings beside a bare loop, what imports alone take, a list, an index.
 
     uv run python benchmarks/memory.py [training] [list] [index] [--models resnet18] [--image-size 64]
-                                       [--batch-size 32] [--epochs 2] [--rounds 3] [--runs 10000] [--data ../shared/data]
+        [--batch-size 32] [--epochs 2] [--rounds 3] [--runs 10000] [--data ../shared/data]
 
 Peak is ru_maxrss in MiB: all pages that were ever in memory at once, the libraries' files among them, so it is what a
 machine must have; `python -c "import torch, torchvision"` says how much of it is there before anything is done. Of

@@ -233,6 +233,8 @@ def draw(measured: dict[str, Curves], path: Path) -> None:
             draw_panel(axis, shown)
             axis.set_title(f"{title}, by {part}", loc="left", fontsize=11)
             axis.set_xlabel(part if row else "")
+            if row:
+                axis.set_ylim(10, 2 * max(max(curve.values.values()) for curve in shown.values()))
     figure.savefig(path, metadata={"Date": None}, facecolor="white")
 
 
@@ -253,7 +255,8 @@ def draw_panel(axis: Any, curves: Curves) -> None:
 def spread(heights: list[float], curves: Curves) -> list[float]:
     """Heights of labels, moved up where two would overlap."""
     values = [value for curve in curves.values() for value in curve.values.values()]
-    least = 0.07 * (np.log10(max(values)) - np.log10(min(values)) + 0.3)
+    values += [10] if "MiB" in {curve.unit for curve in curves.values()} else []
+    least = 0.08 * (np.log10(max(values)) - np.log10(min(values)) + 0.3)
     placed = list(heights)
     order = sorted(range(len(heights)), key=heights.__getitem__)
     for below, above in pairwise(order):

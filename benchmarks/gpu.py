@@ -5,10 +5,10 @@
 
 The built-in dataset, all in the device's memory, channels-last. Four ways by turns, in blocks of `--steps` steps, the
 device waited for before and after each: genmed as it is (strict, with its trace); genmed seeded, without a trace; a
-bare loop with the same model, optimizer and autocast over batches made ready on the device, with deterministic kernels;
-and the same with cuDNN's autotuning. genmed gathers, converts and normalises each batch within the step, the bare loops do
-not. Then the kernels of genmed's step, strict and seeded, both without a trace, by torch's profiler. Without a CUDA
-device it says so and measures nothing.
+bare loop with the same model, optimizer and autocast over batches made ready on the device, with deterministic
+kernels; and the same with cuDNN's autotuning. genmed gathers, converts and normalises each batch within the step, the
+bare loops do not. Then the kernels of genmed's step, strict and seeded, both without a trace, by torch's profiler.
+Without a CUDA device it says so and measures nothing.
 """
 
 from __future__ import annotations

@@ -124,6 +124,8 @@ class DrawnImages(ImageFiles):
 
 def read_images(root: Path) -> dict[str, float]:
     """Seconds of all that a training does over every image before and beside its steps."""
+    import torch.utils.data  # noqa: F401  the cache's opening imports it, whatever the number of images
+
     from genmed.ground.fingerprints import digest_names
     from genmed.parts.data.augmentation import draw_epoch
     from genmed.parts.data.cache import open_images

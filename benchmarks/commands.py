@@ -1,15 +1,16 @@
 """How long commands take from their start to their end, beside MLflow's: fresh processes, by turns.
 
-    uv run --group bench python benchmarks/commands.py [--rounds 10] [--runs 10000] [--limits 0.4 1.6]
+    uv run --group bench python benchmarks/commands.py [--rounds 10] [--runs 10000] [--epochs 5]
+                                                               [--limits 0.4 1.6]
 
 A round runs each command once, in random order. The registries hold 10 and `--runs` runs: one that was trained, and
 copies of its rows and its folder under other names; MLflow's store in SQLite holds one run made by its client, and
-copies of its rows (a metric for each of genmed's, as many parameters as genmed's config has keys that change bits).
-All files are in the page cache. Peak memory is ru_maxrss; modules were counted in a run of their own. A ratio is that
-of a command's seconds to those of MLflow's counterpart in the same round; `genmed list` shows the newest 20 runs,
-`mlflow runs list` the newest 1,000, with `--all` all are shown; `lines` is what was printed. `--limits` are the
-targets, in seconds, for `genmed --help` and for `genmed list` among `--runs` runs. Without MLflow its rows are skipped
-by name.
+copies of its rows (a metric for each of genmed's final ones, as many parameters as genmed's config has keys that
+change bits). All files are in the page cache. Peak memory is ru_maxrss; modules were counted in a run of their own. A
+ratio is that of a command's seconds to those of MLflow's counterpart in the same round; `genmed list` shows the newest
+20 runs, `mlflow runs list` the newest 1,000, with `--all` all are shown; `lines` is what was printed. `--limits` are
+the targets, in seconds, for `genmed --help` and for `genmed list` among `--runs` runs. Without MLflow its rows are
+skipped by name.
 """
 
 import argparse
@@ -71,12 +72,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--epochs", type=int, default=5, help="of each run: its metrics by epoch are in the registry")
     parser.add_argument("--limits", type=float, nargs=2, default=[0.4, 1.6])
     chosen = parser.parse_args()
     with_mlflow = importlib.util.find_spec("mlflow") is not None
     print(describe_machine(*(["mlflow"] if with_mlflow else [])))
     with tempfile.TemporaryDirectory() as name:
-        commands = list_genmed(Path(name), chosen.runs)
+        commands = list_genmed(Path(name), chosen.runs, chosen.epochs)
         if with_mlflow:
             [trained] = (Path(name) / "root/runs").iterdir()
             commands |= list_mlflow(Path(name), RunFolder(trained), chosen.runs)
@@ -87,13 +89,13 @@ def main() -> None:
         for _ in range(chosen.rounds):
             for command in random.sample(list(commands.values()), len(commands)):
                 command.measured.append(run_fresh(command.words, command.environ))
-        print(f"{chosen.rounds} rounds\n")
+        print(f"{chosen.rounds} rounds; each run has {chosen.epochs} epochs\n")
         print_table(HEADER, [describe(name, commands) for name in commands])
         targets = {HELP: chosen.limits[0], f"genmed list, {chosen.runs:,} runs": chosen.limits[1]}
         judge(commands, targets)
 
 
-def list_genmed(folder: Path, many: int) -> dict[str, Command]:
+def list_genmed(folder: Path, many: int, epochs: int) -> dict[str, Command]:
     commands = {
         "python -c pass": Command([sys.executable, "-c", "pass"]),
         'python -c "import torch"': Command([sys.executable, "-c", "import torch"]),
@@ -101,7 +103,7 @@ def list_genmed(folder: Path, many: int) -> dict[str, Command]:
         "genmed verify --help": Command([*GENMED, "verify", "--help"], beside="mlflow --version"),
         "genmed env": Command([*GENMED, "env"]),
     }
-    trained = train_tiny(folder / "root", folder / "cache")
+    trained = train_tiny(folder / "root", folder / "cache", "--epochs", str(epochs))
     for count in (FEW, many):
         root = folder / f"root-{count}"
         shutil.copytree(folder / "root", root)

@@ -3,8 +3,11 @@
     uv run python benchmarks/checkpoint_stall.py [--model resnet50] [--image-size 224] [--batch-size 16] [--rounds 8]
 
 A round is a step alone, a step at whose end the state is saved, and the step beside which it is written; then the disk
-is waited for. Printed: medians, and the ratio of the stall (the copy, and by how much the step after it is longer than
-the one alone) to a step, with a 95% bootstrap interval.
+is waited for. Then, as often, the way of `resume` from the newest checkpoint to a learner ready for the next step: its
+files held against their digests, the state put into a learner, and its fingerprint taken (what `resume` does before,
+reading the data and building the model, is what every start does; see start.py). Printed: medians, and the ratio of the
+stall (the copy, and by how much the step after it is longer than the one alone) to a step, and of a restore to a step,
+with 95% bootstrap intervals.
 """
 
 import argparse
@@ -12,6 +15,8 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+
+from printing import describe_machine
 
 from genmed.ground.interpreter import restart
 from genmed.workflows.configure import configure, interpreter_variables
@@ -59,20 +64,30 @@ def main() -> None:
                 rounds.append((alone, copied - begin, beside))
         [newest] = list_checkpoints(folder)
         size = sum(path.stat().st_size for path in newest.iterdir())
-        begin = time.perf_counter()
-        CheckpointStore(folder, stepper.session.identity).list_whole()
-        checked = time.perf_counter() - begin
+        restores = []
+        for _ in range(chosen.rounds):
+            store = CheckpointStore(folder, stepper.session.identity)
+            begin = time.perf_counter()
+            [checkpoint], _ = store.list_whole()
+            checked = time.perf_counter()
+            store.restore(checkpoint, learner)
+            restores.append((checked - begin, time.perf_counter() - checked))
     first, *rounds = rounds  # it also takes the memory
     alone, copy, beside = (statistics.median(column) for column in zip(*rounds, strict=True))
     stalls = [(copied + max(0.0, after - before)) / before for before, copied, after in rounds]
     ratio, low, high = bootstrap_median(stalls)
+    restore, lowest, highest = bootstrap_median([sum(parts) / alone for parts in restores])
+    check, put_back = (statistics.median(column) for column in zip(*restores, strict=True))
+    print(describe_machine("torch"))
     print(f"{chosen.model}, {chosen.image_size} px, batch {chosen.batch_size}, {stepper.task.device},", end=" ")
     print(f"{config.compute.threads} threads, {size / 2**20:.0f} MiB a checkpoint")
     print(f"step alone                    {1000 * alone:9.1f} ms")
     print(f"copy to memory                {1000 * copy:9.1f} ms (the first {1000 * first[1]:.1f} ms)")
     print(f"step while it is written      {1000 * beside:9.1f} ms")
     print(f"stall, in steps               {ratio:9.3f}    (95% interval {low:.3f} to {high:.3f})")
-    print(f"digests checked at a resume   {1000 * checked:9.1f} ms")
+    print(f"digests checked at a resume   {1000 * check:9.1f} ms")
+    print(f"state put back, fingerprinted {1000 * put_back:9.1f} ms")
+    print(f"restore, in steps             {restore:9.3f}    (95% interval {lowest:.3f} to {highest:.3f})")
 
 
 if __name__ == "__main__":

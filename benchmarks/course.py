@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class Course:
 
     @property
     def steps_an_epoch(self) -> int:
-        return -(-len(self.files) // self.batch)
+        return math.ceil(len(self.files) / self.batch)
 
 
 def make_course(flags: dict[str, Any], size: int, channels: int, turn: int, epochs: int, folder: Path) -> Course:
@@ -68,7 +69,7 @@ def make_course(flags: dict[str, Any], size: int, channels: int, turn: int, epoc
         size=size,
         channels=channels,
         batch=batch,
-        steps=turn or epochs * -(-len(rows) // batch),
+        steps=turn or epochs * math.ceil(len(rows) / batch),
         folder=str(folder),
     )
 
@@ -121,7 +122,7 @@ class Batches:
         self._batch, self._as_bytes = course.batch, as_bytes
 
     def __len__(self) -> int:
-        return -(-len(self._images) // self._batch)
+        return math.ceil(len(self._images) / self._batch)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         import torch

@@ -1,11 +1,12 @@
 """Images a second of whole trainings: genmed's beside bare loops, Lightning's and MONAI's, on the CPU.
 
     uv run --group bench python benchmarks/throughput.py [--part small] [--part large] [--data ../shared/data]
-                                                         [--rounds 12] [--warmup 3] [--steps N] [--only WORD]
+                                                         [--rounds 12] [--warmup 3] [--steps N] [--passive]
+                                                         [--only WORD]
 
 Each contestant trains in processes of its own, by short turns, in random order within a round; while one trains all
-others are stopped wholly, with their workers and threads (SIGSTOP). A turn is timed from SIGCONT to the report of its
-last step. All have the same network, loss, optimizer, training rows, batch size and number of threads, and no
+others are stopped wholly, with their workers and threads (SIGSTOP). A turn is timed from SIGCONT to its last step's
+report. All have the same network, loss, optimizer, training rows, batch size and number of threads, and no
 augmentation and no validation. Each turn of each has the same number of images (asserted).
 
 A turn is a whole number of epochs unless --steps says otherwise. So each has its share of what comes once an epoch
@@ -23,7 +24,8 @@ genmed is what `genmed train` does, with run folder, registry, log, checkpoints 
 Lightning, tuned: barebones, no logger and no checkpoints; images as float32 tensors in memory, whole batches indexed,
 channels-last, fused AdamW, memory not filled. Lightning, usual: PIL and torchvision's transforms for each image, a
 DataLoader with 2 workers or none, CSVLogger and checkpoints as by default. bare loop: batches cut before, the same each
-epoch. Ratios are medians of the rounds', with a 95% bootstrap interval; of what a target names the faster counts.
+epoch. genmed's OpenMP threads sleep while they wait, the others' spin, as is their default, unless --passive says that
+they sleep, too: what spins collapses where the machine is shared. Ratios are medians of the rounds', with a 95% bootstrap interval; of what a target names the faster counts.
 """
 
 import argparse
@@ -32,6 +34,7 @@ import importlib.util
 import os
 import random
 import statistics
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -90,6 +93,9 @@ class Result:
     """Of one contestant, by round."""
 
     rates: list[float] = field(default_factory=list)
+    """Images a second."""
+    costs: list[float] = field(default_factory=list)
+    """Milliseconds of the processor's time an image, all threads and processes together."""
     loss: float = float("nan")
 
 
@@ -102,6 +108,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=0, help="of a turn; whole epochs unless given")
     parser.add_argument("--images", type=int, default=256, help="training images of the part large")
     parser.add_argument("--channels", type=int, choices=(1, 3), default=3, help="of the first layer, in the part small")
+    parser.add_argument("--passive", action="store_true", help="OMP_WAIT_POLICY=PASSIVE in all, as genmed has it")
     parser.add_argument("--only", action="append", help="contestants whose name has this word; genmed's are always in")
     chosen = parser.parse_args()
     here = [package for package in PACKAGES if importlib.util.find_spec(package)]
@@ -112,7 +119,7 @@ def main() -> None:
             course = make_small(chosen, folder) if part == "small" else make_large(chosen, folder)
             names = choose_contestants(SMALL if part == "small" else LARGE, chosen.only)
             print(f"{part}: {describe(course)}; {chosen.rounds} rounds after {chosen.warmup} of warm-up\n", flush=True)
-            results = race(names, course, chosen.warmup, chosen.rounds, folder)
+            results = race(names, course, chosen, folder)
             print_results(results)
             print_targets(TARGETS[part], results)
 
@@ -176,24 +183,27 @@ def choose_contestants(names: Sequence[str], only: Sequence[str] | None) -> list
     return kept
 
 
-def race(names: Sequence[str], course: Course, warmup: int, rounds: int, folder: Path) -> dict[str, Result]:
+def race(names: Sequence[str], course: Course, chosen: argparse.Namespace, folder: Path) -> dict[str, Result]:
     """By contestant; the order within a round is drawn."""
     file = course.save(folder / "course.json")
     contestants: list[Contestant] = []
     results = {name: Result() for name in names}
     try:
         for number, name in enumerate(names):
+            print(f"starting {name}", file=sys.stderr)
             command = [str(Path(__file__).with_name("contestant.py")), name, str(file)]
             log = folder / f"{number}.log"
-            contestants.append(Contestant(name, command, make_environment(name, course, folder), log))
-        for number in range(warmup + rounds):
+            contestants.append(Contestant(name, command, make_environment(name, course, chosen.passive, folder), log))
+        for number in range(chosen.warmup + chosen.rounds):
+            print(f"round {number + 1} of {chosen.warmup + chosen.rounds}", file=sys.stderr)
             counts = set()
             for contestant in random.sample(contestants, len(contestants)):
                 seconds, report = contestant.take_turn()
                 counts.add(report["images"])
                 results[contestant.name].loss = report["loss"]
-                if number >= warmup:
+                if number >= chosen.warmup:
                     results[contestant.name].rates.append(report["images"] / seconds)
+                    results[contestant.name].costs.append(1000 * report["processor"] / report["images"])
             assert len(counts) == 1, f"unequal numbers of images in one round: {counts}"
     finally:
         for contestant in contestants:
@@ -201,7 +211,7 @@ def race(names: Sequence[str], course: Course, warmup: int, rounds: int, folder:
     return results
 
 
-def make_environment(name: str, course: Course, folder: Path) -> dict[str, str]:
+def make_environment(name: str, course: Course, passive: bool, folder: Path) -> dict[str, str]:
     """genmed's has the variables that genmed sets at its start; the others', the number of threads."""
     common = {**os.environ, "GENMED_CACHE": str(folder / "cache")}
     if name.startswith("genmed"):
@@ -209,15 +219,17 @@ def make_environment(name: str, course: Course, folder: Path) -> dict[str, str]:
         config = configure({**course.flags, "compute.determinism": determinism}).config
         return prepare_environment(interpreter_variables(config), common)
     threads = str(course.flags["compute.threads"])
-    return {**common, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    policy = {"OMP_WAIT_POLICY": "PASSIVE"} if passive else {}
+    return {**common, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **policy}
 
 
 def print_results(results: dict[str, Result]) -> None:
     rows = []
     for name, result in results.items():
         ratio = "" if name == STRICT else say_ratio(compare(results, STRICT, name))
-        rows.append([name, f"{statistics.median(result.rates):.0f}", ratio, f"{result.loss:.3f}"])
-    print_table(["contestant", "images/s", f"{STRICT} / it (95%)", "loss of the last turn"], rows)
+        rate, cost = statistics.median(result.rates), statistics.mean(result.costs)
+        rows.append([name, f"{rate:.0f}", ratio, f"{cost:.2f}", f"{result.loss:.3f}"])
+    print_table(["contestant", "images/s", f"{STRICT} / it (95%)", "processor ms/image", "last loss"], rows)
 
 
 def print_targets(targets: Sequence[Target], results: dict[str, Result]) -> None:

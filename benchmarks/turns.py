@@ -1,7 +1,7 @@
 """Trainings that take turns: one runs, the others are stopped wholly, with their workers and threads.
 
 Each is a process group of its own. A turn begins with SIGCONT and a token over a pipe, ends with a report over another,
-and SIGSTOP to the group. They stay in the session of the benchmark, so that the kernel ends those that it leaves behind.
+and SIGSTOP to the group. They stay in the benchmark's session: the kernel ends those that it leaves behind.
 """
 
 from __future__ import annotations
@@ -84,8 +84,10 @@ class Turns:
         self._token, self._report, self._steps = token, report, steps
         self._images = 0
         self._losses: list[Any] = []
+        self._spent = 0.0
 
     def begin(self) -> None:
+        self._spent = sum(os.times()[:4])  # of this process and of those of its workers that have ended
         self._say({})
 
     def step(self, images: int, loss: Any) -> None:
@@ -95,8 +97,9 @@ class Turns:
         if len(self._losses) == self._steps:
             losses = [float(loss) for loss in self._losses]
             assert all(map(math.isfinite, losses)), losses
-            report = {"images": self._images, "loss": sum(losses) / len(losses)}
-            self._images, self._losses = 0, []
+            spent = sum(os.times()[:4])
+            report = {"images": self._images, "loss": sum(losses) / len(losses), "processor": spent - self._spent}
+            self._images, self._losses, self._spent = 0, [], spent
             self._say(report)
 
     def _say(self, report: dict[str, Any]) -> None:

@@ -20,12 +20,15 @@ checkpoints that there can be.
 large: 1024 px PNG files made from nih_512/images/, to 224 px, and a network so small that loading decides. genmed's
 cache and MONAI's are filled before the first turn: this is the second epoch and later.
 
-genmed is what `genmed train` does, with run folder, registry, log, checkpoints and trace; its reporter alone is another.
+genmed is what `genmed train` does, with run folder, registry, log, checkpoints and trace; the reporter alone differs.
 Lightning, tuned: barebones, no logger and no checkpoints; images as float32 tensors in memory, whole batches indexed,
 channels-last, fused AdamW, memory not filled. Lightning, usual: PIL and torchvision's transforms for each image, a
 DataLoader with 2 workers or none, CSVLogger and checkpoints as by default. bare loop: batches cut before, the same each
-epoch. genmed's OpenMP threads sleep while they wait, the others' spin, as is their default, unless --passive says that
-they sleep, too: what spins collapses where the machine is shared. Ratios are medians of the rounds', with a 95% bootstrap interval; of what a target names the faster counts.
+epoch. genmed's OpenMP threads sleep while they wait; the others' spin, as is their default, unless --passive says that
+they sleep, too: spinning collapses where the machine is shared.
+
+Ratios are medians of the rounds', with a 95% bootstrap interval; of those that a target names the fastest counts. The
+processor's time is of all threads, and of workers that ended; a mean, which the machine's other work changes little.
 """
 
 import argparse

@@ -17,6 +17,7 @@ from genmed.engine.checkpoint import (
     Snapshot,
     check_checkpoint,
     describe_checkpoint,
+    describe_whole,
     list_checkpoints,
     restore_checkpoint,
     write_checkpoint,
@@ -134,7 +135,7 @@ class CheckpointStore:
                 if check_checkpoint(folder):
                     remove_folder(folder)
                 else:
-                    self._described[folder] = describe_checkpoint(folder)
+                    self._described[folder] = describe_whole(folder)
 
     def _remove_old(self, progress: Progress) -> None:
         """Later ones, which are there where steps are computed again, stay until they are reached."""
@@ -161,7 +162,7 @@ class CheckpointStore:
             if problems := check_checkpoint(folder):
                 broken[folder] = problems
             else:
-                whole.append(describe_checkpoint(folder))
+                whole.append(describe_whole(folder))
         return whole, broken
 
     def best(self, progress: Progress) -> Checkpoint:

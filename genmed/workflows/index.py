@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from genmed.engine.checkpoint import MANIFEST, Checkpoint, check_checkpoint, describe_checkpoint, list_checkpoints
+from genmed.engine.checkpoint import MANIFEST, Checkpoint, check_checkpoint, describe_whole, list_checkpoints
 from genmed.ground.errors import ConfigError, RecordError, RunNotFoundError, StorageError
 from genmed.ground.sealed import read_sealed
 from genmed.records.config import flatten
@@ -87,7 +87,7 @@ def record_of(folder: RunFolder, tell: Callable[[str], object] = lambda text: No
         metrics[FINAL] = dict(document.metrics)
     verifications = [verification_row(document.id, line) for line in folder.read_verifications()]
     whole = [path for path in list_checkpoints(folder.checkpoints_path) if not check_checkpoint(path)]
-    checkpoints = checkpoint_rows(document.id, [describe_checkpoint(path) for path in whole], document.best_epoch)
+    checkpoints = checkpoint_rows(document.id, [describe_whole(path) for path in whole], document.best_epoch)
     evaluations = [evaluation_row(document.id, found) for found in _read_evaluations(folder, tell)]
     return RunRecord(row_of(folder, document), metrics, checkpoints, verifications, evaluations)
 

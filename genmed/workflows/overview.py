@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from genmed.engine.checkpoint import check_checkpoint, describe_checkpoint, list_checkpoints
+from genmed.engine.checkpoint import check_checkpoint, describe_whole, list_checkpoints
 from genmed.ground.determinism import apply_settings
 from genmed.ground.errors import GenmedError, RecordError
 from genmed.ground.fingerprints import digest_file
@@ -29,7 +29,7 @@ def describe_run(folder: RunFolder) -> dict[str, Any]:
     """The documented object of train, resume and show. Raises RecordError."""
     document = folder.read()
     whole = [path for path in list_checkpoints(folder.checkpoints_path) if not check_checkpoint(path)]
-    checkpoints = [describe_checkpoint(path) for path in whole]
+    checkpoints = [describe_whole(path) for path in whole]
     return {
         "schema": 1,
         "id": document.id,

@@ -40,6 +40,8 @@ def run_over_rows(
     function: Callable[[int], Any], rows: list[int], processes: int, progress: Progress, what: str
 ) -> Iterator[tuple[int, Any]]:
     """(row, function(row)) for all rows, in worker processes where that pays. Raises what the function raises."""
+    if not rows:
+        return
     from torch.utils.data import DataLoader
 
     from genmed.seed import get_generator

@@ -24,7 +24,7 @@ genmed is what `genmed train` does, with run folder, registry, log, checkpoints 
 Lightning, tuned: barebones, no logger and no checkpoints; images as float32 tensors in memory, whole batches indexed,
 channels-last, fused AdamW, memory not filled. Lightning, usual: PIL and torchvision's transforms for each image, a
 DataLoader with 2 workers or none, CSVLogger and checkpoints as by default. bare loop: batches cut before, the same each
-epoch. genmed's OpenMP threads sleep while they wait; the others' spin, as is their default, unless --passive says that
+epoch; "genmed's allocator": and freed memory is kept, as genmed has the C library do it. genmed's OpenMP threads sleep while they wait; the others' spin, as is their default, unless --passive says that
 they sleep, too: spinning collapses where the machine is shared.
 
 Ratios are medians of the rounds', with a 95% bootstrap interval; of those that a target names the fastest counts. The
@@ -75,7 +75,8 @@ class Target:
 
     who: str
     others: Sequence[str]
-    bound: float
+    bound: float | None
+    """None where there is none: the ratio is shown for those who ask."""
     at_most: bool = False
 
 
@@ -83,7 +84,8 @@ TARGETS = {
     "small": (
         Target(STRICT, ("Lightning, tuned",), 1.0),
         Target(STRICT, USUAL, 1.25),
-        Target(STRICT, BARE, 0.95),
+        Target(STRICT, BARE[:1], 0.95),
+        Target(STRICT, BARE[1:], None),
         Target(BF16, USUAL, 1.6),
         Target(SEEDED, (STRICT,), 1.03, at_most=True),
     ),
@@ -243,11 +245,13 @@ def print_targets(targets: Sequence[Target], results: dict[str, Result]) -> None
             continue
         other = max(others, key=lambda name: statistics.median(results[name].rates))
         ratio = compare(results, target.who, other)
-        met = ratio[0] <= target.bound if target.at_most else ratio[0] >= target.bound
-        verdict = "met" if met else "missed"
+        bound, verdict = "none", ""
+        if target.bound is not None:
+            bound = f"{'at most' if target.at_most else 'at least'} {target.bound:.2f}"
+            met = ratio[0] <= target.bound if target.at_most else ratio[0] >= target.bound
+            verdict = "met" if met else "missed"
         if len(others) < len(target.others):
             verdict += ", but not all that it names ran"
-        bound = f"{'at most' if target.at_most else 'at least'} {target.bound:.2f}"
         rows.append([f"{target.who} / {other}", say_ratio(ratio), bound, verdict])
     print_table(["speed of", "ratio (95%)", "target", ""], rows)
 

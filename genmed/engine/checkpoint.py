@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import re
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
@@ -15,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from genmed.engine.learner import Learner, fingerprint_learner
 from genmed.engine.progress import Progress
+from genmed.engine.tensor_file import write_tensors
 from genmed.ground.errors import RecordError, TraceError
 from genmed.ground.files import (
     remove_folder,
     storage_errors,
-    sync_file,
     sync_folder,
     temporary_beside,
     write_bytes,
@@ -166,26 +163,11 @@ def _fill(building: Path, snapshot: Snapshot, identity: Identity, companions: Se
     for path in companions:
         if path.is_file():
             write_bytes(building / path.name, path.read_bytes())
+    files = {path.name: digest_file(path) for path in sorted(building.iterdir())}
     for part, tensors in (("model", snapshot.model), ("optimizer", snapshot.optimizer)):
         path = building / f"{part}.safetensors"
-        _save_tensors(path, tensors)
-        shutil.copymode(building / "state.json", path)  # safetensors leaves it to its owner alone
-        sync_file(path)
-    files = {path.name: digest_file(path) for path in sorted(building.iterdir())}
-    write_sealed(building / MANIFEST, {"schema": SCHEMA, "state": snapshot.state, "files": files})
-
-
-def _save_tensors(path: Path, tensors: Tensors) -> None:
-    """By `save_file`, which lets other threads run; `save` would hold a ResNet-50's training up for a second."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:
-        number = re.search(r"\(os error (\d+)\)", str(error))
-        code = int(number[1]) if number else errno.EIO
-        raise OSError(code, os.strerror(code), str(path)) from error
+        files[path.name] = write_tensors(path, tensors)
+    write_sealed(building / MANIFEST, {"schema": SCHEMA, "state": snapshot.state, "files": dict(sorted(files.items()))})
 
 
 def _differs(final: Path, saved: Checkpoint, snapshot: Snapshot) -> TraceError:

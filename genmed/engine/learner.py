@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from genmed.engine.progress import Progress
@@ -32,7 +33,7 @@ class Learner:
     places: Places = field(default_factory=Places)
     """Of all tensors that are changed in place."""
 
-    @property
+    @cached_property
     def trained(self) -> dict[str, torch.Tensor]:
         """Parameters that the optimizer changes, by name."""
         return {name: value for name, value in self.model.named_parameters() if value.requires_grad}

@@ -6,9 +6,9 @@
 The built-in dataset, all in the device's memory, channels-last. Four ways by turns, in blocks of `--steps` steps, the
 device waited for before and after each: genmed as it is (strict, with its trace); genmed seeded, without a trace; a
 bare loop with the same model, optimizer and autocast over batches made ready on the device, with deterministic
-kernels; and the same with cuDNN's autotuning. genmed gathers, converts and normalises each batch within the step, the
-bare loops do not. Then the kernels of genmed's step, strict and seeded, both without a trace, by torch's profiler.
-Without a CUDA device it says so and measures nothing.
+kernels; and the same with cuDNN's autotuning. genmed's steps are waited for one behind, as in a training; it gathers,
+converts and normalises each batch within the step, the bare loops do not. Then the kernels of genmed's step, strict and
+seeded, both without a trace, by torch's profiler. Without a CUDA device it says so and measures nothing.
 """
 
 from __future__ import annotations
@@ -142,10 +142,16 @@ class Contest:
         ]
 
     def _train(self, way: str, task: Any, steps: int) -> None:
-        from genmed.engine.step import run_step
+        from genmed.engine.step import LaunchedStep, launch_step
 
+        before: LaunchedStep | None = None
         for number, batch in enumerate(self._read(steps), start=1):
-            run_step(self.learners[way], task, batch, self._draws, number, 1)
+            launched = launch_step(self.learners[way], task, batch, self._draws, number, 1)
+            if before:
+                before.wait()
+            before = launched
+        if before:
+            before.wait()
 
     def _train_bare(self, way: str, steps: int) -> None:
         import torch

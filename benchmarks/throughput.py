@@ -24,8 +24,9 @@ genmed is what `genmed train` does, with run folder, registry, log, checkpoints 
 Lightning, tuned: barebones, no logger and no checkpoints; images as float32 tensors in memory, whole batches indexed,
 channels-last, fused AdamW, memory not filled. Lightning, usual: PIL and torchvision's transforms for each image, a
 DataLoader with 2 workers or none, CSVLogger and checkpoints as by default. bare loop: batches cut before, the same each
-epoch; "genmed's allocator": and freed memory is kept, as genmed has the C library do it. genmed's OpenMP threads sleep while they wait; the others' spin, as is their default, unless --passive says that
-they sleep, too: spinning collapses where the machine is shared.
+epoch; "genmed's allocator": and freed memory is kept, as genmed has the C library do it. genmed's OpenMP threads look
+out for the next operation for some 200 us and then sleep; the others' spin, as is their default, unless --passive says
+that they sleep, too: spinning collapses where the machine is shared.
 
 Ratios are medians of the rounds', with a 95% bootstrap interval; of those that a target names the fastest counts. The
 processor's time is of all threads, and of workers that ended; a mean, which the machine's other work changes little.

@@ -158,7 +158,8 @@ def start_server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.server_preload"])
     before = dict(os.environ)
-    os.environ.update(prepare_environment(list_variables(SEED, THREADS, "native", True), own_environment()))
+    variables = list_variables(SEED, THREADS, "native", True)
+    os.environ.update(prepare_environment(variables, own_environment(), beside=True))
     try:
         process = context.Process(target=time.sleep, args=(0,))
         process.start()

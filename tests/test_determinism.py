@@ -667,3 +667,11 @@ def test_model_that_draws_at_rest_has_the_same_metrics_after_being_killed(
     assert resumed.code == 0, resumed.err
     alone = genmed(*arguments)
     assert resumed.json["metrics"] == alone.json["metrics"]
+
+
+def test_threads_wait_longer_alone_than_beside_others_unless_the_shell_says_how_long() -> None:
+    alone, beside = (prepare_environment(WANTED, {}, beside=beside) for beside in (False, True))
+    assert int(alone.pop("GOMP_SPINCOUNT")) > int(beside.pop("GOMP_SPINCOUNT"))
+    assert alone == beside
+    for sharing in (False, True):
+        assert prepare_environment(WANTED, {"GOMP_SPINCOUNT": "5"}, beside=sharing)["GOMP_SPINCOUNT"] == "5"

@@ -112,7 +112,7 @@ def _verify_run(run: str, root: Path, options: "Options", data_root: Path | None
     except RequestError:
         config = None  # the verdict will say what is wrong with it
     if config:
-        restart(interpreter_variables(config))
+        restart(interpreter_variables(config), beside=options.jobs > 1)
 
     from genmed.cli.screen import open_screen
     from genmed.workflows.verify import verify
@@ -137,7 +137,9 @@ def _verify_bundle(
         config = trusted_config(recorded, data_root, *brought)
     except ConfigError as error:
         raise ConfigError(f"{bundle}: {error.message}", error.hint) from None
-    restart(interpreter_variables(config))  # by then nothing is left unpacked: it does not come back
+    restart(
+        interpreter_variables(config), beside=options.jobs > 1
+    )  # by then nothing is left unpacked: it does not come back
 
     from genmed.cli.screen import open_screen
     from genmed.workflows.verify import verify

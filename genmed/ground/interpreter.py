@@ -30,11 +30,10 @@ FOREIGN = {
     "NVIDIA_TF32_OVERRIDE",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 }
-WAITING = {"GOMP_SPINCOUNT": "1000"}
-"""Unless the shell says otherwise: for some 20 us a thread looks out for the next operation before it sleeps.
-
-A training alone is an eighth faster than one whose threads sleep at once, and one beside another an eighth slower; what
-GNU's library does by default (300,000) makes the latter more than twice as slow.
+WAITING_ALONE, WAITING_BESIDE = {"GOMP_SPINCOUNT": "10000"}, {"GOMP_SPINCOUNT": "1000"}
+"""Unless the shell says otherwise: a thread looks out for the next operation for some 200 us, then sleeps; for 20 us in
+processes that are known to share the cores. Longer gains nothing and costs whoever shares them; what GNU's library does
+by default (300,000) makes two trainings beside each other more than twice as slow: benchmarks/waiting.py.
 """
 NOT_INHERITED = FOREIGN.union(*INSTRUCTION_SETS.values())
 
@@ -57,14 +56,21 @@ def is_started_with(variables: Mapping[str, str], environ: Mapping[str, str] = o
     return environ.get(SENTINEL) == _identify(variables)
 
 
-def prepare_environment(variables: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment for a process that is to run with these variables; what else changes bits is not inherited."""
+def prepare_environment(
+    variables: Mapping[str, str], environ: Mapping[str, str] = os.environ, *, beside: bool = False
+) -> dict[str, str]:
+    """The environment for a process that is to run with these variables; what else changes bits is not inherited.
+
+    beside: others of genmed's own will share the cores with it.
+    """
     kept = {name: value for name, value in environ.items() if name not in NOT_INHERITED}
-    return {**WAITING, **kept, **variables, SENTINEL: _identify(variables)}
+    return {**(WAITING_BESIDE if beside else WAITING_ALONE), **kept, **variables, SENTINEL: _identify(variables)}
 
 
-def restart(variables: Mapping[str, str]) -> None:
+def restart(variables: Mapping[str, str], *, beside: bool = False) -> None:
     """Starts this command anew with the variables, unless it was started with them; then it only returns.
+
+    beside: it will start processes that share the cores.
 
     Raises DeterminismError where Python was told to ignore its environment (-E, -I).
     """
@@ -77,7 +83,8 @@ def restart(variables: Mapping[str, str]) -> None:
         return
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], prepare_environment(variables))
+    environ = prepare_environment(variables, beside=beside)
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)
 
 
 def _identify(variables: Mapping[str, str]) -> str:

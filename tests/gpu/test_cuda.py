@@ -2,15 +2,21 @@
 
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from genmed.engine.learner import build_learner
+from genmed.engine.step import launch_step, run_step
 from genmed.ground.mixing import mix_on_device
 from genmed.ground.tensor_fingerprints import fingerprint_tensors
+from genmed.parts.data.augmentation import draw_epoch
+from genmed.parts.data.loader import Batch
 from tests.harness import Genmed
 from tests.resuming.runs import FRAGILE
+from tests.test_step import COUNT, list_batches, make_task
 from tests.verifying.faults import NOISY_BACKWARD
 
 Arguments = Callable[..., list[object]]
@@ -89,3 +95,17 @@ def test_images_in_the_gpu_s_memory_or_streamed_ahead_of_the_step_give_equal_bit
         assert result.code == 0, result.err
         digests.add(result.json["trace_digest"])
     assert len(digests) == 1
+
+
+def test_step_on_cuda_waits_for_nothing_that_it_launched(tmp_path: Path) -> None:
+    task = replace(make_task(tmp_path), device="cuda")
+    learner = build_learner(task)
+    batches = [Batch(rows, images.cuda(), targets.cuda()) for _, (rows, images, targets) in list_batches(task, 1)]
+    draws = draw_epoch(task.config.seed, 1, COUNT)
+    run_step(learner, task, batches[0], draws, 1, 1)  # makes the optimizer's tensors and the tables of digests
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        launched = launch_step(learner, task, batches[1], draws, 2, 1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert launched.wait().step == 2

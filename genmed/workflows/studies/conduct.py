@@ -143,7 +143,7 @@ class _Work:
             if self._found[place].status == "running":
                 elsewhere.append(place)
             else:
-                self._begin(place)
+                self._begin(place, beside=jobs > 1)
         self._waiting.extend(elsewhere)
         if elsewhere and time.monotonic() - self._looked > WAIT_SECONDS:
             self._look_again(elsewhere)
@@ -158,7 +158,7 @@ class _Work:
                 self._waiting.remove(place)
                 self._finish(place, found[place])
 
-    def _begin(self, place: Place) -> None:
+    def _begin(self, place: Place, *, beside: bool) -> None:
         number, seed = place
         cell, entry, view = self._study.cells[number], self._found[place], self.views[place]
         config = cell.config(seed)
@@ -167,7 +167,7 @@ class _Work:
         name = entry.folder.name if entry.folder else None
         if entry.folder:
             tag_run(entry.folder, self._root, self._study.tag)
-        training = Training(Order(self._root, config, dict(cell.origins), name), self._heard)
+        training = Training(Order(self._root, config, dict(cell.origins), name), self._heard, beside=beside)
         self._under_way[training] = place
         view.status, view.error, view.seconds = "running", None, -time.monotonic()
         self._watcher.changed(view, "resumed" if name else "begun", f"resuming {name}" if name else "begun")

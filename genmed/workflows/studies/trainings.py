@@ -38,14 +38,17 @@ class Order:
 class Training:
     """A process under way. What it tells goes into the queue; last {"event": "ended"}, whatever became of it."""
 
-    def __init__(self, order: Order, heard: queue.SimpleQueue[tuple[Training, dict[str, Any]]]) -> None:
+    def __init__(
+        self, order: Order, heard: queue.SimpleQueue[tuple[Training, dict[str, Any]]], *, beside: bool = False
+    ) -> None:
+        """beside: others are under way at the same time."""
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-m", MODULE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=prepare_environment(interpreter_variables(order.config)),
+            env=prepare_environment(interpreter_variables(order.config), beside=beside),
             process_group=0,  # Ctrl-C on the terminal goes to the study alone, which asks its trainings to stop
         )
         self._heard = heard

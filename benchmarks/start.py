@@ -40,7 +40,7 @@ MARKED = {
         "capture_environment": "environment captured",
         "digest_code": "code digested",
     },
-    "genmed.engine.loop": {"run_step": "first step"},
+    "genmed.engine.loop": {"launch_step": "first step"},
 }
 """Modules whose execution is noted, and functions of theirs with what they do."""
 LAST = "first step"

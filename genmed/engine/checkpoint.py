@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from genmed.engine.learner import Learner, fingerprint_learner
 from genmed.engine.progress import Progress
-from genmed.engine.tensor_file import write_tensors
+from genmed.engine.tensor_file import TensorFile
 from genmed.ground.errors import RecordError, TraceError
 from genmed.ground.files import (
     remove_folder,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import torch
 
 SCHEMA = 1
-MANIFEST = "manifest.json"
+MANIFEST, MODEL, OPTIMIZER = "manifest.json", "model.safetensors", "optimizer.safetensors"
 END = "-end"
 Identity = Mapping[str, str | None]
 """What a state belongs to: fingerprints of config, data and code."""
@@ -66,8 +66,8 @@ class Checkpoint:
 class Snapshot:
     """A state in memory, apart from the learner that goes on changing."""
 
-    model: Tensors
-    optimizer: Tensors
+    model: TensorFile
+    optimizer: TensorFile
     scaler: dict[str, Any]
     progress: Progress
     state: str
@@ -89,33 +89,18 @@ class Memory:
     """Room for one snapshot, kept from one to the next: the first touch of fresh memory costs more than the copy."""
 
     def __init__(self) -> None:
-        self._model: Tensors = {}
-        self._optimizer: Tensors = {}
+        self._model, self._optimizer = TensorFile(), TensorFile()
 
     def take(self, learner: Learner, progress: Progress, state: str, chain: str | None) -> Snapshot:
-        """Copies the state; valid until the next one is taken."""
-        return Snapshot(
-            _copy(learner.weights(), self._model),
-            _copy(learner.optimizer_tensors(), self._optimizer),
-            learner.scaler_state(),
-            copy(progress),
-            state,
-            chain,
-        )
+        """Copies the state; valid until the next one is taken. Raises RunError where a checkpoint cannot hold it."""
+        import torch
 
-
-def _copy(tensors: Mapping[str, torch.Tensor], room: Tensors) -> Tensors:
-    """Contiguous copies in memory: safetensors knows no channels-last, and restoring copies into that format again."""
-    import torch
-
-    for name, tensor in tensors.items():
-        kept = room.get(name)
-        if kept is None or kept.shape != tensor.shape or kept.dtype != tensor.dtype:
-            room[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-        room[name].copy_(tensor.detach(), non_blocking=tensor.is_cuda)
-    if any(tensor.is_cuda for tensor in tensors.values()):
-        torch.cuda.synchronize()
-    return {name: room[name] for name in tensors}
+        weights = learner.weights()
+        self._model.hold(weights)
+        self._optimizer.hold(learner.optimizer_tensors())
+        if any(tensor.is_cuda for tensor in weights.values()):
+            torch.cuda.synchronize()
+        return Snapshot(self._model, self._optimizer, learner.scaler_state(), copy(progress), state, chain)
 
 
 def write_checkpoint(
@@ -164,9 +149,8 @@ def _fill(building: Path, snapshot: Snapshot, identity: Identity, companions: Se
         if path.is_file():
             write_bytes(building / path.name, path.read_bytes())
     files = {path.name: digest_file(path) for path in sorted(building.iterdir())}
-    for part, tensors in (("model", snapshot.model), ("optimizer", snapshot.optimizer)):
-        path = building / f"{part}.safetensors"
-        files[path.name] = write_tensors(path, tensors)
+    for path, content in ((building / MODEL, snapshot.model), (building / OPTIMIZER, snapshot.optimizer)):
+        files[path.name] = content.write(path)
     write_sealed(building / MANIFEST, {"schema": SCHEMA, "state": snapshot.state, "files": dict(sorted(files.items()))})
 
 
@@ -271,7 +255,7 @@ def restore_checkpoint(
             raise RecordError(f"{folder} belongs to another {name}: {found}, here {value}")
     restore_weights(checkpoint, learner)
     by_parameter: dict[str, Tensors] = {}
-    for name, tensor in load_file(folder / "optimizer.safetensors").items():
+    for name, tensor in load_file(folder / OPTIMIZER).items():
         parameter, _, key = name.rpartition("/")
         by_parameter.setdefault(parameter, {})[key] = tensor
     trained = learner.trained
@@ -293,7 +277,7 @@ def restore_weights(checkpoint: Checkpoint, learner: Learner) -> None:
     import torch
     from safetensors.torch import load_file
 
-    saved, own = load_file(checkpoint.folder / "model.safetensors"), learner.weights()
+    saved, own = load_file(checkpoint.folder / MODEL), learner.weights()
     _refuse_difference(checkpoint.folder, "model", saved.keys(), own.keys())
     with torch.no_grad():
         for name, tensor in saved.items():

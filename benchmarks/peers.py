@@ -12,7 +12,7 @@ from course import LR, MEAN, STD, Batches, Course, build_network, find_loss
 from turns import Turns
 
 
-def train_by_lightning(course: Course, turns: Turns, *, workers: int | None) -> None:
+def train_by_lightning(course: Course, turns: Turns, *, workers: int | None, checkpoints: bool = True) -> None:
     """workers: of the usual form, whose files are decoded each time; None: tuned, all images in memory."""
     import lightning
     import torch
@@ -44,7 +44,11 @@ def train_by_lightning(course: Course, turns: Turns, *, workers: int | None) -> 
     lightning.seed_everything(0, verbose=False)
     common: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "deterministic": True, "max_epochs": -1}
     if tuned:
-        trainer = lightning.Trainer(**common, barebones=True)  # no logger, checkpoints, progress bar nor summary
+        if checkpoints:
+            bare = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+            trainer = lightning.Trainer(**common, **bare, default_root_dir=Path(course.folder) / "lightning-tuned")
+        else:
+            trainer = lightning.Trainer(**common, barebones=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # else `deterministic` costs some 15% more
         trainer.fit(Module(), Batches(course))
         return
@@ -145,7 +149,8 @@ def make_transform(course: Course) -> Any:
 
 
 PEERS: dict[str, Callable[[Course, Turns], None]] = {
-    "Lightning, tuned": partial(train_by_lightning, workers=None),
+    "Lightning, tuned": partial(train_by_lightning, workers=None, checkpoints=False),
+    "Lightning, tuned, with its checkpoints": partial(train_by_lightning, workers=None),
     "Lightning, usual": partial(train_by_lightning, workers=2),
     "Lightning, usual, no workers": partial(train_by_lightning, workers=0),
     "MONAI, CacheDataset": partial(train_by_monai, persistent=False),

@@ -356,13 +356,14 @@ def test_fingerprints_begin_with_their_algorithm() -> None:
     assert digest_names(["a"]).startswith("xxh3-128:")
 
 
-def test_tensors_are_found_where_they_lie_now() -> None:
+@pytest.mark.parametrize("stay", [True, False])
+def test_tensors_are_found_where_they_lie_now(stay: bool) -> None:
     """Each way in which a tensor comes to lie elsewhere, or otherwise, after it was looked at."""
     places = Places()
     tensor = torch.arange(12.0).reshape(3, 4)
 
     def by_places() -> str:
-        return Snapshot([read_tensors([("x", tensor)], places)]).wait()[0]
+        return Snapshot([read_tensors([("x", tensor)], places, stay=stay)]).wait()[0]
 
     def agree() -> bool:
         return by_places() == by_places() == fingerprint_tensors([("x", tensor)])
@@ -384,6 +385,14 @@ def test_tensors_are_found_where_they_lie_now() -> None:
     assert agree()
     tensor.data = torch.ones(0)
     assert agree()
+
+
+def test_tensor_that_does_not_stay_is_not_held_in_memory() -> None:
+    for stay in (False, True):
+        places, tensor = Places(), ramp(1000)
+        before = tensor.untyped_storage()._use_count()
+        read_tensors([("x", tensor)], places, stay=stay)
+        assert (tensor.untyped_storage()._use_count() > before) == stay
 
 
 def test_snapshot_of_groups_is_that_of_each_alone_on_any_number_of_threads() -> None:

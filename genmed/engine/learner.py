@@ -31,7 +31,7 @@ class Learner:
     channels: int
     """1 or 3: what the model takes; grey images are repeated for 3."""
     places: Places = field(default_factory=Places)
-    """Of all tensors that are changed in place."""
+    """Of all its tensors, and of their gradients."""
 
     @cached_property
     def trained(self) -> dict[str, torch.Tensor]:

@@ -180,7 +180,8 @@ def _update(learner: Learner, task: Task, lr: float) -> Snapshot | None:
     learner.optimizer.zero_grad(set_to_none=True)
     if not task.config.run.trace:
         return None
-    return Snapshot([read_tensors(gradients), *learner.read_state()], task.config.compute.threads)
+    read = read_tensors(gradients, learner.places, stay=False)
+    return Snapshot([read, *learner.read_state()], task.config.compute.threads)
 
 
 def to_input(images: torch.Tensor, learner: Learner, task: Task, draws: Draws | None) -> torch.Tensor:

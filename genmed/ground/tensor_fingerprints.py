@@ -45,15 +45,15 @@ class Reading:
     """What is digested where it is, in stored order."""
 
 
-def read_tensors(group: Group, places: Places | None = None) -> Reading:
-    """places: remembers where tensors lie that stay there from one reading to the next."""
+def read_tensors(group: Group, places: Places | None = None, *, stay: bool = True) -> Reading:
+    """places: remembers how the tensors of these names lie; and where, if they stay there until the next reading."""
     places = places or Places()
     chunks: list[Any] = []
     on_device: list[torch.Tensor] = []
     size = 0
     for name, tensor in group:
         if tensor.device.type == "cpu":
-            description, content = places.find(name, tensor)
+            description, content = places.find(name, tensor, stays=stay)
             chunks += description, content
             size += len(content)
         else:
@@ -64,23 +64,31 @@ def read_tensors(group: Group, places: Places | None = None) -> Reading:
 
 
 class Places:
-    """Where tensors lie that are changed in place: looked for once, and again where one has moved.
+    """How tensors lie in the CPU's memory; and where those are that are changed in place.
 
-    What is remembered is held in memory, so this is not for gradients, which are made anew at each step.
+    The latter are held in memory. Gradients are made anew at each step: they do not stay.
     """
 
     def __init__(self) -> None:
+        self._descriptions: dict[Any, bytes] = {}
         self._known: dict[str, tuple[Any, tuple[bytes, Any]]] = {}
 
-    def find(self, name: str, tensor: torch.Tensor) -> tuple[bytes, Any]:
-        """Description and bytes of a tensor in the CPU's memory."""
-        place = tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
+    def find(self, name: str, tensor: torch.Tensor, *, stays: bool) -> tuple[bytes, Any]:
+        """Description and bytes of a tensor; looked for again where it has moved or lies otherwise."""
+        layout = name, tensor.dtype, tensor.shape, tensor.stride()
+        place = tensor.data_ptr(), layout
         known = self._known.get(name)
         if known is not None and known[0] == place:
             return known[1]
-        stored, order = _in_stored_order(tensor.detach())
-        found = _describe(name, stored, order), _raw(stored)
-        if stored.data_ptr() == tensor.data_ptr():  # no copy
+        description = self._descriptions.get(layout)
+        if description is None:
+            stored, order = _in_stored_order(tensor.detach())
+            description = _describe(name, stored, order)
+            if stored.data_ptr() != tensor.data_ptr():  # a copy, for there are holes or overlaps
+                return description, _raw(stored)
+            self._descriptions[layout] = description
+        found = description, _raw(tensor.detach())
+        if stays:
             self._known[name] = place, found
         return found
 

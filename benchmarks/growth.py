@@ -246,7 +246,15 @@ def draw_panel(axis: Any, curves: Curves) -> None:
         [line] = axis.plot(list(curve.values), list(curve.values.values()), marker="o", markersize=4)
         text = f"{what.removesuffix(', peak')} ({curve.exponent:.2f})"
         end = max(curve.values)
-        axis.annotate(text, (end, 10**height), (10, 0), textcoords="offset points", va="center", color=line.get_color())
+        axis.annotate(
+            text,
+            (end, 10**height),
+            (10, 0),
+            textcoords="offset points",
+            va="center",
+            color=line.get_color(),
+            annotation_clip=False,
+        )
     axis.set(xscale="log", yscale="log")
     axis.set_xlim(right=max(max(curve.values) for curve in curves.values()) * 1.3)
     axis.spines[["top", "right"]].set_visible(False)

@@ -137,9 +137,8 @@ def _verify_bundle(
         config = trusted_config(recorded, data_root, *brought)
     except ConfigError as error:
         raise ConfigError(f"{bundle}: {error.message}", error.hint) from None
-    restart(
-        interpreter_variables(config), beside=options.jobs > 1
-    )  # by then nothing is left unpacked: it does not come back
+    # By then nothing is left unpacked: the process does not come back.
+    restart(interpreter_variables(config), beside=options.jobs > 1)
 
     from genmed.cli.screen import open_screen
     from genmed.workflows.verify import verify

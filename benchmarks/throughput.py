@@ -25,7 +25,7 @@ Lightning, tuned: barebones, no logger and no checkpoints; images as float32 ten
 channels-last, fused AdamW, memory not filled; "with its checkpoints": one after each epoch, as by default. Lightning,
 usual: PIL and torchvision's transforms for each image, a DataLoader with 2 workers or none, CSVLogger and checkpoints
 as by default. bare loop: batches cut before, the same each epoch; "genmed's allocator": and freed memory is kept, as
-genmed has the C library do it. genmed's OpenMP threads look out for the next operation for some 200 us and then sleep;
+genmed has the C library do it. genmed's OpenMP threads look out for the next operation for some 80 us and then sleep;
 the others' spin, as is their default, unless --passive says that they sleep, too: spinning collapses where the machine
 is shared.
 

@@ -95,9 +95,9 @@ def show_parts(stepper: Any, steps: int) -> None:
     clock.watch(step, "sum_loss", "loss")
     clock.watch(torch.Tensor, "backward", "backward")
     clock.watch(stepper.session.learner.optimizer, "step", "update")
-    for owner in (step, learner):
-        clock.watch(owner, "read_tensors", "trace: where the tensors lie")
-    clock.watch(learner.Learner, "read_state", "trace: where the tensors lie")
+    clock.watch(step, "read_tensors", "trace: where the tensors lie")
+    for name in ("read_gradients", "read_state"):
+        clock.watch(learner.Learner, name, "trace: where the tensors lie")
     clock.watch(step, "Snapshot", "trace: digests")
     measured: list[dict[str, float]] = []
     for _ in range(WARM_UP + steps):
@@ -112,7 +112,8 @@ def show_parts(stepper: Any, steps: int) -> None:
 def show_reading(stepper: Any, rounds: int) -> None:
     import torch
 
-    from genmed.ground.tensor_fingerprints import Snapshot, read_tensors
+    from genmed.ground.tensor_fingerprints import Snapshot
+    from genmed.ground.tensor_reading import read_tensors
 
     learner = stepper.session.learner
     gradients = {name: torch.zeros_like(value) for name, value in learner.trained.items()}

@@ -24,7 +24,8 @@ from genmed.ground.fingerprints import (
     digest_pixels,
 )
 from genmed.ground.mixing import mix_on_device
-from genmed.ground.tensor_fingerprints import Places, Snapshot, fingerprint_tensors, read_tensors
+from genmed.ground.tensor_fingerprints import Snapshot, fingerprint_tensors
+from genmed.ground.tensor_reading import Reader, read_tensors
 
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2]
 INTEGERS = [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16, torch.uint8]
@@ -357,17 +358,16 @@ def test_fingerprints_begin_with_their_algorithm() -> None:
     assert digest_names(["a"]).startswith("xxh3-128:")
 
 
-@pytest.mark.parametrize("stay", [True, False])
-def test_tensors_are_found_where_they_lie_now(stay: bool) -> None:
+def test_tensors_are_read_where_they_lie_now() -> None:
     """Each way in which a tensor comes to lie elsewhere, or otherwise, after it was looked at."""
-    places = Places()
+    reader = Reader()
     tensor = torch.arange(12.0).reshape(3, 4)
 
-    def by_places() -> str:
-        return Snapshot([read_tensors([("x", tensor)], places, stay=stay)]).wait()[0]
+    def read_again() -> str:
+        return Snapshot([reader.read(["x"], [tensor])]).wait()[0]
 
     def agree() -> bool:
-        return by_places() == by_places() == fingerprint_tensors([("x", tensor)])
+        return read_again() == read_again() == fingerprint_tensors([("x", tensor)])
 
     assert agree()
     tensor.add_(1)
@@ -388,13 +388,29 @@ def test_tensors_are_found_where_they_lie_now(stay: bool) -> None:
     assert agree()
 
 
-@pytest.mark.parametrize("stay", [True, False])
-def test_memory_of_a_tensor_is_held_only_if_it_stays(stay: bool) -> None:
-    places, array = Places(), np.ones(1000, dtype=np.float32)
+def test_names_and_their_number_are_those_of_now() -> None:
+    reader, one, two = Reader(), ramp(3), ramp(4)
+    for group in ({"x": one}, {"y": one}, {"x": one, "y": two}, {"y": two}, {}):
+        assert Snapshot([reader.read(list(group), list(group.values()))]).wait() == [fingerprint_tensors(group)]
+
+
+def test_memory_of_tensors_is_held_by_what_was_read_not_by_the_reader() -> None:
+    reader, array = Reader(), np.ones(1000, dtype=np.float32)
     memory = weakref.ref(array)
-    read_tensors([("x", torch.from_numpy(array))], places, stay=stay)
-    del array
-    assert (memory() is not None) == stay
+    tensor = torch.from_numpy(array)
+    whole, holes = reader.read(["x"], [tensor]), reader.read(["x"], [tensor[::2]])
+    del tensor, array
+    assert Snapshot([whole, holes]).wait() == [fingerprint_tensors([("x", torch.ones(n))]) for n in (1000, 500)]
+    del whole, holes
+    assert memory() is None
+
+
+def test_lazily_conjugated_and_negated_tensors_are_read_as_what_they_say() -> None:
+    numbers = torch.view_as_complex(ramp(5, 2))
+    for lazy in (numbers.conj(), numbers.conj().imag):
+        assert lazy.is_conj() or lazy.is_neg()
+        assert fingerprint_tensors([("x", lazy)]) == fingerprint_tensors([("x", lazy.clone().resolve_neg())])
+        assert by_hash(lazy) != by_hash(numbers if lazy.is_complex() else numbers.imag.clone())
 
 
 def test_snapshot_of_groups_is_that_of_each_alone_on_any_number_of_threads() -> None:
@@ -408,7 +424,7 @@ def test_snapshot_of_groups_is_that_of_each_alone_on_any_number_of_threads() -> 
 def test_snapshot_is_of_the_moment_in_which_it_was_taken() -> None:
     tensor = ramp(1000)
     before = fingerprint_tensors([("x", tensor)])
-    snapshot = Snapshot([read_tensors([("x", tensor)], Places())], 2)
+    snapshot = Snapshot([read_tensors([("x", tensor)])], 2)
     tensor.zero_()
     assert snapshot.wait() == [before] != [fingerprint_tensors([("x", tensor)])]
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 from genmed.engine.progress import Progress
 from genmed.engine.task import Task
 from genmed.ground.fingerprints import digest_json
 from genmed.ground.randomness import derive_seed
-from genmed.ground.tensor_fingerprints import Places, Reading, Snapshot, read_tensors
+from genmed.ground.tensor_fingerprints import Snapshot
+from genmed.ground.tensor_reading import Reader, Reading
 from genmed.parts.models.build import build_model, count_input_channels
 from genmed.records.config.sections import Optimizer
 from genmed.seed import seed_generators
@@ -18,6 +21,33 @@ from genmed.seed import seed_generators
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+
+class Roll:
+    """The names of a learner's tensors; made anew where one has come, gone or been replaced by another.
+
+    Names are found by a walk through the modules, in Python, which takes longer than a digest of what they hold.
+    """
+
+    def __init__(self) -> None:
+        self._keys: list[Any] = []
+        self._members: list[Any] = []
+        self._groups: list[tuple[list[str], list[torch.Tensor]]] = []
+        self._readers = [Reader() for _ in range(3)]
+
+    def read(self, learner: Learner) -> list[Reading]:
+        """Parameters, buffers and the optimizer's tensors."""
+        modules = list(learner.model.modules())
+        tables: list[dict[str, Any]] = [*learner.optimizer.state.values()]
+        for module in modules:
+            tables += module._modules, module._parameters, module._buffers
+        keys, members = list(chain.from_iterable(tables)), list(chain.from_iterable(map(dict.values, tables)))
+        if keys != self._keys or not all(map(is_, members, self._members)):
+            model = learner.model
+            groups = dict(model.named_parameters()), dict(model.named_buffers()), learner.optimizer_tensors()
+            self._groups = [(list(group), list(group.values())) for group in groups]
+            self._keys, self._members = keys, members
+        return [reader.read(*group) for reader, group in zip(self._readers, self._groups, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -30,8 +60,8 @@ class Learner:
     """For fp16 alone."""
     channels: int
     """1 or 3: what the model takes; grey images are repeated for 3."""
-    places: Places = field(default_factory=Places)
-    """Of all its tensors, and of their gradients."""
+    _roll: Roll = field(default_factory=Roll, init=False)
+    _gradients: Reader = field(default_factory=Reader, init=False)
 
     @cached_property
     def trained(self) -> dict[str, torch.Tensor]:
@@ -55,10 +85,14 @@ class Learner:
         """Scale and growth counter, where there is a scaler."""
         return {} if self.scaler is None else dict(self.scaler.state_dict())
 
+    def read_gradients(self) -> Reading:
+        """Of the parameters that one reached, to be fingerprinted."""
+        present = {name: value.grad for name, value in self.trained.items() if value.grad is not None}
+        return self._gradients.read(list(present), list(present.values()))
+
     def read_state(self) -> list[Reading]:
         """Parameters, buffers and the optimizer's tensors, to be fingerprinted."""
-        groups = self.model.named_parameters(), self.model.named_buffers(), self.optimizer_tensors().items()
-        return [read_tensors(group, self.places) for group in groups]
+        return self._roll.read(self)
 
 
 def fingerprint_state(parameters: str, buffers: str, optimizer: str, lr: float, epoch: int, step: int) -> str:

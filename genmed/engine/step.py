@@ -16,7 +16,8 @@ from genmed.engine.shards import RunningStatistics, combine_as_tree
 from genmed.engine.task import Task
 from genmed.ground.fingerprints import digest_names
 from genmed.ground.randomness import step_seed
-from genmed.ground.tensor_fingerprints import Snapshot, Transfer, read_tensors
+from genmed.ground.tensor_fingerprints import Snapshot, Transfer
+from genmed.ground.tensor_reading import read_tensors
 from genmed.parts.data.augmentation import augment
 from genmed.parts.data.loader import Batch
 from genmed.seed import seed_generators
@@ -171,17 +172,14 @@ def _update(learner: Learner, task: Task, lr: float) -> Snapshot | None:
         learner.scaler.unscale_(learner.optimizer)
     if task.config.optimizer.clip_norm:
         clip_grad_norm_(learner.trained.values(), task.config.optimizer.clip_norm, foreach=False)
-    gradients = [(name, value.grad) for name, value in learner.trained.items() if value.grad is not None]
     if learner.scaler:
         learner.scaler.step(learner.optimizer)
         learner.scaler.update()
     else:
         learner.optimizer.step()
+    readings = [learner.read_gradients(), *learner.read_state()] if task.config.run.trace else None
     learner.optimizer.zero_grad(set_to_none=True)
-    if not task.config.run.trace:
-        return None
-    read = read_tensors(gradients, learner.places, stay=False)
-    return Snapshot([read, *learner.read_state()], task.config.compute.threads)
+    return Snapshot(readings, task.config.compute.threads) if readings else None
 
 
 def to_input(images: torch.Tensor, learner: Learner, task: Task, draws: Draws | None) -> torch.Tensor:

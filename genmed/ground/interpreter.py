@@ -30,8 +30,8 @@ FOREIGN = {
     "NVIDIA_TF32_OVERRIDE",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 }
-WAITING_ALONE, WAITING_BESIDE = {"GOMP_SPINCOUNT": "10000"}, {"GOMP_SPINCOUNT": "1000"}
-"""Unless the shell says otherwise: a thread looks out for the next operation for some 200 us, then sleeps; for 20 us in
+WAITING_ALONE, WAITING_BESIDE = {"GOMP_SPINCOUNT": "4000"}, {"GOMP_SPINCOUNT": "1000"}
+"""Unless the shell says otherwise: a thread looks out for the next operation for some 80 us, then sleeps; for 20 us in
 processes that are known to share the cores. Longer gains nothing and costs whoever shares them; what GNU's library does
 by default (300,000) makes two trainings beside each other more than twice as slow: benchmarks/waiting.py.
 """

@@ -2,13 +2,12 @@
 
 Elements are read as raw bits in stored order, so -0.0 differs from 0.0 and no NaN is lost; a channels-last tensor is
 told from a contiguous one. On the CPU by xxh3-128, as fast as memory can be read; where a tensor lives on an
-accelerator, its content is digested there (mixing.py). Tensors of a group may live on different devices.
+accelerator, its content is digested there (mixing.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import xxhash
 
 from genmed.ground.fingerprints import FAST_ALGORITHM
 from genmed.ground.mixing import mix_on_device
+from genmed.ground.tensor_reading import Reading, read_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -23,74 +23,12 @@ if TYPE_CHECKING:
 TENSOR_ALGORITHM = FAST_ALGORITHM
 DEVICE_ALGORITHM = "mix64x2"
 
-Group = Iterable[tuple[str, "torch.Tensor"]]
 
-
-def fingerprint_tensors(tensors: Mapping[str, torch.Tensor] | Group) -> str:
+def fingerprint_tensors(tensors: Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]]) -> str:
     """One fingerprint of named tensors."""
     reading = read_tensors(tensors.items() if isinstance(tensors, Mapping) else tensors)
     [fingerprint] = Snapshot([reading]).wait()
     return fingerprint
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What there is to digest of a group of tensors."""
-
-    chunks: Sequence[Any]
-    """Descriptions, and the bytes of what is in the CPU's memory, in order."""
-    size: int
-    """Of these bytes."""
-    on_device: Sequence[torch.Tensor]
-    """What is digested where it is, in stored order."""
-
-
-def read_tensors(group: Group, places: Places | None = None, *, stay: bool = True) -> Reading:
-    """places: remembers how the tensors of these names lie; and where, if they stay there until the next reading."""
-    places = places or Places()
-    chunks: list[Any] = []
-    on_device: list[torch.Tensor] = []
-    size = 0
-    for name, tensor in group:
-        if tensor.device.type == "cpu":
-            description, content = places.find(name, tensor, stays=stay)
-            chunks += description, content
-            size += len(content)
-        else:
-            stored, order = _in_stored_order(tensor.detach())
-            chunks.append(_describe(name, stored, order))
-            on_device.append(stored)
-    return Reading(chunks, size, on_device)
-
-
-class Places:
-    """How tensors lie in the CPU's memory; and where those are that are changed in place.
-
-    The latter are held in memory. Gradients are made anew at each step: they do not stay.
-    """
-
-    def __init__(self) -> None:
-        self._descriptions: dict[Any, bytes] = {}
-        self._known: dict[str, tuple[Any, tuple[bytes, Any]]] = {}
-
-    def find(self, name: str, tensor: torch.Tensor, *, stays: bool) -> tuple[bytes, Any]:
-        """Description and bytes of a tensor; looked for again where it has moved or lies otherwise."""
-        layout = name, tensor.dtype, tensor.shape, tensor.stride()
-        place = tensor.data_ptr(), layout
-        known = self._known.get(name)
-        if known is not None and known[0] == place:
-            return known[1]
-        description = self._descriptions.get(layout)
-        if description is None:
-            stored, order = _in_stored_order(tensor.detach())
-            description = _describe(name, stored, order)
-            if stored.data_ptr() != tensor.data_ptr():  # a copy, for there are holes or overlaps
-                return description, _raw(stored)
-            self._descriptions[layout] = description
-        found = description, _raw(tensor.detach())
-        if stays:
-            self._known[name] = place, found
-        return found
 
 
 class Snapshot:
@@ -160,29 +98,3 @@ def _digest(work: Iterable[tuple[Any, Reading]]) -> None:
     for state, group in work:
         for chunk in group.chunks:
             state.update(chunk)
-
-
-def _describe(name: str, stored: torch.Tensor, order: str) -> bytes:
-    return f"{name}\0{stored.dtype}\0{tuple(stored.shape)}\0{order}\0".encode()
-
-
-def _in_stored_order(tensor: torch.Tensor) -> tuple[torch.Tensor, str]:
-    """A view of the tensor whose C order is the order in memory, and that order's name ('' if already so).
-
-    Dimensions of size 1 may have any stride; they are put last, so that equal memory has one name.
-    """
-    if tensor.is_contiguous():
-        return tensor, ""
-    order = sorted(range(tensor.dim()), key=lambda d: (tensor.shape[d] == 1, -tensor.stride()[d], d))
-    view = tensor.permute(order)
-    if not view.is_contiguous():  # holes or overlaps: no stored order of its own
-        return tensor.contiguous(), ""
-    return view, ",".join(map(str, order))
-
-
-def _raw(tensor: torch.Tensor) -> Any:
-    import torch
-
-    if not tensor.numel():
-        return b""
-    return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy()  # a single element may have any stride

@@ -1,17 +1,22 @@
 """A study is killed, stopped and resumed, and its runs are those that the same commands give alone."""
 
 import json
+import queue
 import shutil
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from genmed.ground.interpreter import WAITING_ALONE, WAITING_BESIDE
+from genmed.records.config import Config
 from genmed.records.run_folder import list_run_folders
 from genmed.records.study_folder import study_folder
 from genmed.workflows.studies.found import Found
 from genmed.workflows.studies.results import make_results
+from genmed.workflows.studies.trainings import MODULE, Order, Training
 from genmed.workflows.verification.spread import bounds_of_seeds
 from tests.harness import Genmed, edit_document
 from tests.resuming.runs import Arguments, snapshot
@@ -27,6 +32,19 @@ def statuses(described: dict[str, Any]) -> list[str]:
 
 def read_traces(genmed: Genmed) -> dict[str, bytes]:
     return {folder.name: folder.trace_path.read_bytes() for folder in list_run_folders(genmed.root)}
+
+
+@pytest.mark.parametrize(("beside", "waiting"), [(True, WAITING_BESIDE), (False, WAITING_ALONE)])
+def test_trainings_beside_each_other_wait_shorter(
+    beside: bool, waiting: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    training = Training(Order(tmp_path, Config(), {}, None), queue.SimpleQueue(), beside=beside)
+    try:
+        [process] = [child for child in psutil.Process().children() if MODULE in child.cmdline()]
+        assert waiting.items() <= process.environ().items()
+    finally:
+        training.kill()
 
 
 # Killed, stopped, resumed

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from genmed.engine.trace import read_trace
+from genmed.ground.interpreter import WAITING_BESIDE
 from genmed.records.run_folder import RunFolder
 from genmed.workflows.verification.stretches import list_kept, list_stretches
 from tests.harness import Genmed, digest_again, edit_document, forge_trace, own_environment
@@ -186,11 +187,14 @@ def test_wrong_choice_of_segments_is_one_line(finished: Genmed, options: tuple[o
 
 def test_verification_that_is_killed_leaves_no_process(recorded: Genmed, tmp_path: Path) -> None:
     """A process of its own, for here the server that forks belongs to the command itself."""
+    assert "GOMP_SPINCOUNT" not in {**own_environment(), **recorded.environ}
     command = [sys.executable, "-m", "genmed", "verify", "latest", "--jobs", "2"]
     environ = {**own_environment(), **recorded.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as process:
         workers = wait_for_workers(process.pid)
+        waiting = [worker.environ()["GOMP_SPINCOUNT"] for worker in workers]
         process.kill()
+    assert waiting == [WAITING_BESIDE["GOMP_SPINCOUNT"]] * len(workers)  # they share the cores
     gone, alive = psutil.wait_procs(workers, timeout=60)
     assert (len(gone), alive) == (len(workers), [])
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -52,14 +53,15 @@ class Training:
             process_group=0,  # Ctrl-C on the terminal goes to the study alone, which asks its trainings to stop
         )
         self._heard = heard
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-        self._thread.start()
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(order.to_json()).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:  # it is dead, which is heard as its end
-            pass
+            with suppress(BrokenPipeError):  # said again of what was not written
+                self._process.stdin.close()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         """Asks for an end as soon as the state is safe."""
@@ -67,20 +69,20 @@ class Training:
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait()
+        self._thread.join()
 
     def _listen(self) -> None:
         ended = None
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            event = json.loads(line)
-            if event["event"] == "ended":
-                ended = event
-            else:
-                self._heard.put((self, event))
-        code = self._process.wait()
-        self._heard.put((self, ended or self._explain(code)))
-        self._errors.close()
+        with self._process, self._errors:
+            assert self._process.stdout is not None
+            for line in self._process.stdout:
+                event = json.loads(line)
+                if event["event"] == "ended":
+                    ended = event
+                else:
+                    self._heard.put((self, event))
+            code = self._process.wait()
+            self._heard.put((self, ended or self._explain(code)))
 
     def _explain(self, code: int) -> dict[str, Any]:
         """Of a process that died before it could tell."""

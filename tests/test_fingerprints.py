@@ -382,7 +382,13 @@ def test_tensors_are_read_where_they_lie_now() -> None:
     assert agree()
     tensor.add_(1)
     assert agree()
-    tensor.data = torch.ones(3, dtype=torch.int32)
+    tensor.data = ramp(3, 3)
+    assert agree()
+    tensor.t_()  # other strides alone
+    assert agree()
+    tensor.t_().resize_(2, 3)  # another shape alone
+    assert agree()
+    tensor.data = ramp(2, 3).view(torch.int32)  # another dtype alone
     assert agree()
     tensor.data = torch.ones(0)
     assert agree()

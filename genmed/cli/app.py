@@ -30,7 +30,8 @@ from genmed.cli import (
 )
 from genmed.cli.completion import words_whole
 from genmed.cli.output import knows_all_letters, print_json, print_line
-from genmed.ground.errors import GenmedError
+from genmed.ground.errors import GenmedError, Interrupted
+from genmed.ground.team import TeamError, TookPart, speaks
 
 app = typer.Typer(
     name="genmed",
@@ -90,9 +91,13 @@ def run(arguments: list[str]) -> int:
         if code == 130:  # how Typer hands on a KeyboardInterrupt
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
+    except TookPart:
+        return 0
     except GenmedError as error:
         if debug:
             traceback.print_exc()
+        if not speaks() and isinstance(error, (TeamError, Interrupted)):  # of which another process tells
+            return error.exit_code
         return _report(error.kind, error.message, error.hint, error.exit_code, as_json)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
@@ -110,7 +115,9 @@ def run(arguments: list[str]) -> int:
 
 def _report(kind: str, message: str, hint: str, code: int, as_json: bool) -> int:
     line = " ".join(message.split())
-    if as_json:
+    if not speaks():
+        print_line(f"error in rank {os.environ['RANK']}: {line}" + (f" ({hint})" if hint else ""))
+    elif as_json:
         print_json({"schema": 1, "error": {"kind": kind, "message": line, "hint": hint}})
     else:
         print_line(f"{'interrupted' if code == 130 else 'error'}: {line}" + (f" ({hint})" if hint else ""))

@@ -24,5 +24,14 @@ Root = Annotated[
 DataRoot = Annotated[
     Path | None, typer.Option("--data-root", help="Where the data lie now, if they moved.", show_default=False)
 ]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--processes",
+        metavar="W",
+        help="Compute the run's shards together; as recorded, at most the cores. Changes no bit.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON value on stdout, nothing else there.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from genmed.cli.options import DataRoot, Debug, Json, Root, RunReference, root_folder
+from genmed.cli.options import DataRoot, Debug, Json, Processes, Root, RunReference, root_folder
 
 
 class Part(StrEnum):
@@ -37,6 +37,7 @@ def command(
     epochs: Epochs = None,
     accept: Accept = None,
     data_root: DataRoot = None,
+    processes: Processes = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write event files for TensorBoard from here on.")
     ] = False,
@@ -47,17 +48,22 @@ def command(
     """Go on with a run that was broken off; it ends with the bits of a run left alone."""
     from genmed.cli.output import print_json, print_line
     from genmed.ground.interpreter import restart
+    from genmed.ground.team import speaks
     from genmed.workflows.configure import interpreter_variables
     from genmed.workflows.identity import read_config
+    from genmed.workflows.launch import choose_processes, launch
     from genmed.workflows.mending import mend_document
     from genmed.workflows.overview import describe_run, find_run
 
     folder = find_run(run, root_folder(root))
-    for line in mend_document(folder, root_folder(root)):
+    for line in mend_document(folder, root_folder(root)) if speaks() else []:
         print_line(line)
     document = folder.read()
     if epochs is not None or document.status != "completed":
-        restart(interpreter_variables(read_config(folder, document)))
+        config = choose_processes(read_config(folder, document), processes)
+        if (code := launch(config)) is not None:
+            raise typer.Exit(code)
+        restart(interpreter_variables(config), beside=config.compute.processes > 1)
 
     from genmed.cli.results import print_results
     from genmed.cli.screen import open_screen

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from genmed.cli.output import print_line
+from genmed.ground.team import speaks
 from genmed.workflows.recording import describe_epoch
+from genmed.workflows.reporting import Reporter, Silent
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -17,8 +19,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_screen() -> Iterator[Plain | Bar]:
-    """The reporter that suits where stderr goes; leaves the terminal clean."""
+def open_screen() -> Iterator[Reporter]:
+    """The reporter that suits where stderr goes; leaves the terminal clean. Of a team but one speaks."""
+    if not speaks():
+        yield Silent()
+        return
     screen = Bar() if sys.stderr.isatty() else Plain()
     try:
         yield screen

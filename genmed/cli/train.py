@@ -35,6 +35,7 @@ FLAGS = {
     "threads": "compute.threads",
     "cpu_isa": "compute.cpu_isa",
     "shards": "compute.shards",
+    "processes": "compute.processes",
     "num_workers": "compute.num_workers",
     "name": "run.name",
     "tag": "run.tags",
@@ -100,6 +101,7 @@ def command(
     threads: Annotated[Text, _number("threads", "CPU threads; part of the arithmetic.", "Computing")] = None,
     cpu_isa: Annotated[Text, _flag("cpu-isa", "native, avx2 or avx512.", "Computing")] = None,
     shards: Annotated[Text, _number("shards", "Fixed slices of a batch; a power of two.", "Computing")] = None,
+    processes: Annotated[Text, _number("processes", "Compute the shards together; free to vary.", "Computing")] = None,
     num_workers: Annotated[Text, _number("num-workers", "Loader processes; free to vary.", "Computing")] = None,
     name: Annotated[Text, _flag("name", "Begins the run's name.", "Record")] = None,
     tag: Annotated[
@@ -132,6 +134,7 @@ def command(
     from genmed.ground.interpreter import restart
     from genmed.records.config import write_document
     from genmed.workflows.configure import configure, interpreter_variables
+    from genmed.workflows.launch import launch
 
     origins = {key: f"--{flag.replace('_', '-')}" for flag, key in FLAGS.items()}
     flags = {key: given[flag] or None if flag in LEFT_OUT else given[flag] for flag, key in FLAGS.items()}
@@ -142,7 +145,9 @@ def command(
         else:
             print(write_document(resolved.config, resolved.origins), end="")
         return
-    restart(interpreter_variables(resolved.config))
+    if (code := launch(resolved.config)) is not None:
+        raise typer.Exit(code)
+    restart(interpreter_variables(resolved.config), beside=resolved.config.compute.processes > 1)
 
     from genmed.cli.results import print_results
     from genmed.cli.screen import open_screen

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from genmed.cli.options import DataRoot, Debug, Json, Root, complete_run, root_folder
+from genmed.cli.options import DataRoot, Debug, Json, Processes, Root, complete_run, root_folder
 from genmed.ground.errors import ConfigError, RequestError
 
 if TYPE_CHECKING:
+    from genmed.records.config import Config
     from genmed.workflows.verification.options import Options
     from genmed.workflows.verification.report import Report
 
@@ -45,6 +46,7 @@ def command(
         typer.Option(metavar="K", help="Audit: this stretch, from 1; repeatable.", show_default=False),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that verify stretches in parallel.")] = 1,
+    processes: Processes = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
@@ -81,6 +83,8 @@ def command(
         raise RequestError("--tolerance judges the metrics of a whole run, not of segments", "leave one of them out")
     if tolerance is not None and not math.isfinite(tolerance):
         raise RequestError(f"--tolerance must be a finite number, got {tolerance}", "for example --tolerance 0.01")
+    if jobs > 1 and (processes or 1) > 1:
+        raise RequestError("--jobs and --processes exclude each other", "choose stretches beside each other, or shards")
     is_bundle = run.endswith(".zip") or Path(run).is_file()
     brought = Brought(model_file, weights, dataset_file)
     if not is_bundle and any(brought):
@@ -93,16 +97,14 @@ def command(
 
     options, place = Options(full, segments, tuple(segment or ()), jobs, tolerance), root_folder(root)
     if is_bundle:
-        report = _verify_bundle(Path(run), place, options, data_root, brought)
+        report = _verify_bundle(Path(run), place, options, data_root, brought, processes)
     else:
-        report = _verify_run(run, place, options, data_root)
+        report = _verify_run(run, place, options, data_root, processes)
     print_json(report.to_json()) if json else _print_report(report)
     raise typer.Exit(report.exit_code(accept_consistent))
 
 
-def _verify_run(run: str, root: Path, options: "Options", data_root: Path | None) -> "Report":
-    from genmed.ground.interpreter import restart
-    from genmed.workflows.configure import interpreter_variables
+def _verify_run(run: str, root: Path, options: "Options", data_root: Path | None, processes: int | None) -> "Report":
     from genmed.workflows.identity import read_config
     from genmed.workflows.overview import find_run
 
@@ -112,7 +114,7 @@ def _verify_run(run: str, root: Path, options: "Options", data_root: Path | None
     except RequestError:
         config = None  # the verdict will say what is wrong with it
     if config:
-        restart(interpreter_variables(config), beside=options.jobs > 1)
+        _start(config, options, processes)
 
     from genmed.cli.screen import open_screen
     from genmed.workflows.verify import verify
@@ -127,10 +129,9 @@ def _verify_bundle(
     options: "Options",
     data_root: Path | None,
     brought: Brought,
+    processes: int | None,
 ) -> "Report":
-    from genmed.ground.interpreter import restart
     from genmed.workflows.bundle import opened, read_bundled_config, trusted_config
-    from genmed.workflows.configure import interpreter_variables
 
     recorded = read_bundled_config(bundle)
     try:
@@ -138,13 +139,25 @@ def _verify_bundle(
     except ConfigError as error:
         raise ConfigError(f"{bundle}: {error.message}", error.hint) from None
     # By then nothing is left unpacked: the process does not come back.
-    restart(interpreter_variables(config), beside=options.jobs > 1)
+    _start(config, options, processes)
 
     from genmed.cli.screen import open_screen
     from genmed.workflows.verify import verify
 
     with opened(bundle) as folder, open_screen() as screen:
         return verify(folder, root, screen, options, config=config, keep=False)
+
+
+def _start(config: "Config", options: "Options", processes: int | None) -> None:
+    """Goes on in a process that was started for the config, or ends with what several of them came to."""
+    from genmed.ground.interpreter import restart
+    from genmed.workflows.configure import interpreter_variables
+    from genmed.workflows.launch import choose_processes, launch
+
+    config = choose_processes(config, 1 if options.jobs > 1 else processes)
+    if (code := launch(config)) is not None:
+        raise typer.Exit(code)
+    restart(interpreter_variables(config), beside=options.jobs > 1 or config.compute.processes > 1)
 
 
 def _print_report(report: "Report") -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from genmed.engine.operations import Frames
 from genmed.engine.step import compute_gradients, compute_logits, to_input
 from genmed.engine.task import Task
 from genmed.ground.errors import ConfigError, DeterminismError
+from genmed.ground.team import ALONE
 from genmed.parts.data.augmentation import draw_epoch
 from genmed.parts.data.loader import Batch
 from genmed.parts.models.build import set_training_mode
@@ -79,6 +80,7 @@ def try_step(task: Task, learner: Learner) -> list[str]:
     Returns what CUDA would refuse, for the log of a run elsewhere. Raises DeterminismError where strict mode has to
     refuse an operation: its name, the module, a way out; ConfigError where the model cannot take such a batch.
     """
+    task = replace(task, team=ALONE)  # each process for itself, and all shards
     strict = task.config.compute.determinism == "strict"
     model = learner.model
     buffers = {name: value.clone() for name, value in model.named_buffers()}

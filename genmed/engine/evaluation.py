@@ -29,7 +29,7 @@ class Evaluation:
 
 
 class StoppedError(Exception):
-    """An evaluation that was asked to stop; nothing has changed."""
+    """An evaluation that was asked to stop, by the signal of that name; nothing has changed."""
 
 
 def evaluate(
@@ -41,34 +41,47 @@ def evaluate(
 ) -> Evaluation:
     """Scores all images of a side and measures them; leaves the model in eval mode.
 
-    Raises StoppedError within a batch of `stop_asked` giving the name of a signal.
+    Each process of a team computes whole batches. Raises StoppedError within a batch of `stop_asked` giving the name of
+    a signal to one of them.
     """
     import torch
 
-    seed_generators(derive_seed(task.config.seed, "evaluate", split))  # for models that draw at rest
-    rows = task.rows[split]
+    team, rows = task.team, task.rows[split]
+    plan = plan_evaluation(rows, task.config.training.batch_size)
+    batches = loader.read(plan[team.rank :: team.size])
     scores: list[Transfer] = []
     losses: list[Transfer] = []
     learner.model.eval()
     with torch.no_grad():  # not inference_mode, whose tensors a model cannot keep for its next training step
-        for batch in loader.read(plan_evaluation(rows, task.config.training.batch_size)):
-            if stop_asked():
-                raise StoppedError
+        for number in range(team.rank, -(-len(plan) // team.size) * team.size, team.size):
+            if signal := team.first(stop_asked()):
+                raise StoppedError(signal)
+            if number >= len(plan):
+                continue
+            seed_generators(derive_seed(task.config.seed, "evaluate", split, number))  # for models that draw at rest
+            batch = next(batches)
             images = to_input(batch.images, learner, task, None)
             logits = compute_logits(learner, task, images)
             scores.append(Transfer(score(task.objective, logits, len(task.classes))))
             losses.append(Transfer(sum_loss(task.objective, logits, batch.targets, task.config.loss, task.weights)))
-    found = torch.cat([part.wait() for part in scores]).numpy()
+    told = team.tell(([part.wait().numpy() for part in scores], [float(part.wait()) for part in losses]))
+    in_order = [divmod(number, team.size) for number in range(len(plan))]
+    found = np.concatenate([told[rank][0][place] for place, rank in in_order])
     loss = 0.0
-    for part in losses:  # one after the other: `sum` compensates from Python 3.12 on
-        loss += float(part.wait())
+    for place, rank in in_order:  # one after the other: `sum` compensates from Python 3.12 on
+        loss += told[rank][1][place]
     terms = count_terms(task.objective, task.targets[rows])
-    metrics: dict[str, float | None] = {f"{split}_loss": _finite(loss / terms)}
+    measured = _measure(task, split, found) if team.leads else {}
+    return Evaluation(found, {f"{split}_loss": _finite(loss / terms), **team.hear(measured)})
+
+
+def _measure(task: Task, split: str, found: Scores) -> dict[str, float | None]:
+    rows = task.rows[split]
     studies = [task.studies[row] for row in rows] if task.studies else ()
     judged, truth = pool_studies(found, task.labels[rows], studies)
     finite = bool(np.isfinite(found).all())
     measured = measure(split, judged if finite else np.zeros_like(judged), truth, task.classes, task.kind)
-    return Evaluation(found, metrics | (measured if finite else dict.fromkeys(measured)))
+    return measured if finite else dict.fromkeys(measured)
 
 
 def _finite(value: float) -> float | None:

@@ -8,10 +8,12 @@ from itertools import chain
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
+from genmed.engine.gradient_sums import GradientSums
 from genmed.engine.progress import Progress
 from genmed.engine.task import Task
 from genmed.ground.fingerprints import digest_json
 from genmed.ground.randomness import derive_seed
+from genmed.ground.team import Team
 from genmed.ground.tensor_fingerprints import Snapshot
 from genmed.ground.tensor_reading import Reader, Reading
 from genmed.parts.models.build import build_model, count_input_channels
@@ -62,11 +64,18 @@ class Learner:
     """1 or 3: what the model takes; grey images are repeated for 3."""
     _roll: Roll = field(default_factory=Roll, init=False)
     _gradients: Reader = field(default_factory=Reader, init=False)
+    _sums: dict[Team, GradientSums] = field(default_factory=dict, init=False)
 
     @cached_property
-    def trained(self) -> dict[str, torch.Tensor]:
+    def trained(self) -> dict[str, nn.Parameter]:
         """Parameters that the optimizer changes, by name."""
         return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+
+    def sums_over(self, team: Team) -> GradientSums:
+        """Of its gradients, over the processes of the team."""
+        if team not in self._sums:
+            self._sums[team] = GradientSums(team, list(self.trained.values()))
+        return self._sums[team]
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Parameters and buffers by name, each once even where two modules share it."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from genmed.engine.checkpoint import Checkpoint
-from genmed.engine.checkpoint_store import CheckpointStore
+from genmed.engine.checkpoint_store import CheckpointStore, NoStore
 from genmed.engine.evaluation import StoppedError, evaluate
 from genmed.engine.learner import Learner, fingerprint_learner, fingerprint_state
 from genmed.engine.module_trace import ModuleTrace
@@ -70,7 +70,7 @@ class Training:
     progress: Progress
     loader: Loader
     trace: TraceSink
-    store: CheckpointStore
+    store: CheckpointStore | NoStore
     observer: Observer
     modules: ModuleTrace | None = None
     """Where the digests of modules go, if they are wanted."""
@@ -103,7 +103,9 @@ class Training:
         images, start = 0, time.perf_counter()
         self._before_reading()
         waiting: _Waiting | None = None
-        for step, batch in enumerate(self.loader.read(plan[progress.step_in_epoch : last]), start=progress.step + 1):
+        left = plan[progress.step_in_epoch : last]
+        batches = self.loader.read(left, [task.team.part(rows) for rows in left])
+        for step, batch in enumerate(batches, start=progress.step + 1):
             launched = self._launch_step(batch, draws, step)
             if waiting:
                 self._account_for(waiting)
@@ -111,8 +113,8 @@ class Training:
             ends = progress.step_in_epoch + 1 == last
             due = not ends and self._is_due(step)
             waiting = _Waiting(launched, images, ends)
-            record = self._account_for(waiting) if ends or due or launched.is_done else None
-            signal = self.observer.stop_asked()
+            record = self._account_for(waiting) if ends or due or launched.is_done or task.team.size > 1 else None
+            signal = self._stop_asked()
             if signal and not record:
                 record = self._account_for(waiting)
             if record:
@@ -126,6 +128,10 @@ class Training:
     def _launch_step(self, batch: Batch, draws: Draws, step: int) -> LaunchedStep:
         with self.modules.watch(self.learner, step) if self.modules else nullcontext():
             return launch_step(self.learner, self.task, batch, draws, step, self.progress.epoch)
+
+    def _stop_asked(self) -> str | None:
+        """By a signal to any of the processes."""
+        return self.task.team.first(self.observer.stop_asked())
 
     def _account_for(self, waiting: _Waiting) -> StepRecord:
         """Waits for a step, and enters it into progress and trace."""
@@ -153,16 +159,27 @@ class Training:
             self._before_reading()
             try:
                 metrics |= evaluate(self.learner, task, self.loader, "val", asked).metrics
-            except StoppedError:
+            except StoppedError as stopped:
                 self._save(self.fingerprint())
-                self._stop(str(asked()))
+                self._stop(str(stopped))
             is_best = self._note_best(metrics[f"val_{training.monitor}"])
         exhausted = bool(training.patience) and progress.epochs_without_better >= training.patience
         progress.epoch_over, progress.finished = True, final or exhausted
         speed = images / seconds if images else 0.0
         # The observer writes metrics.csv, which resume cuts back to the checkpoint: so it comes first.
         self.observer.on_epoch(EpochReport(progress.epoch, progress.step, metrics, is_best, speed, seconds))
-        self._save(self.fingerprint())
+        self._save(self._agree_on_state())
+
+    def _agree_on_state(self) -> str:
+        """Its fingerprint. Raises RunError where a process of the team has come to another."""
+        found = self.task.team.tell(self.fingerprint())
+        for rank, state in enumerate(found):
+            if state != found[0]:
+                raise RunError(
+                    f"after step {self.progress.step} rank {rank} has another state than rank 0",
+                    "the processes' machines or libraries differ, or a model keeps what it has seen outside BatchNorm",
+                )
+        return found[0]
 
     def _note_best(self, value: float | None) -> bool:
         """Takes note of a validation; strictly better counts, and the first one in any case."""
@@ -184,6 +201,8 @@ class Training:
 
     def _is_due(self, step: int) -> bool:
         """Whether a checkpoint is wanted after the step, though the epoch goes on."""
+        if not self.task.team.leads:
+            return False
         kept = self.task.config.checkpoints
         if any(every and step % every == 0 for every in (kept.every_steps, kept.keep_every_steps)):
             return True

@@ -26,6 +26,7 @@ def replay_steps(learner: Learner, task: Task, loader: Loader, first: int, last:
         epoch += 1
         plan = plan_epoch(config.seed, epoch, task.rows["train"], config.training.batch_size, config.compute.shards)
         draws = draw_epoch(config.seed, epoch, len(task.ids))
-        for batch in loader.read(plan[position : position + last - step + 1]):
+        left = plan[position : position + last - step + 1]
+        for batch in loader.read(left, [task.team.part(rows) for rows in left]):
             yield run_step(learner, task, batch, draws, step, epoch)
             step += 1

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from genmed.ground.team import ALONE, Team
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+Bytes = npt.NDArray[np.uint8]
 T = TypeVar("T")
+
+Gradients = list[Any]
+"""One tensor a trained parameter, None where none reached it."""
 
 
 def combine_as_tree(values: Sequence[T], combine: Callable[[T, T], T]) -> T:
@@ -20,6 +29,32 @@ def combine_as_tree(values: Sequence[T], combine: Callable[[T, T], T]) -> T:
     while len(level) > 1:
         level = [combine(level[i], level[i + 1]) for i in range(0, len(level), 2)]
     return level[0]
+
+
+class GrowingTree(Generic[T]):
+    """The same, of values that come one after the other: no more than one of each size of subtree is held."""
+
+    def __init__(self, combine: Callable[[T, T], T]) -> None:
+        self._combine = combine
+        self._sizes: list[int] = []
+        self.subtrees: list[T] = []
+        """The largest first: what the next value, if it is the last, will be combined with from the right."""
+
+    def add(self, value: T) -> None:
+        size = 1
+        while self._sizes and self._sizes[-1] == size:
+            value, size = self._combine(self.subtrees.pop(), value), size + self._sizes.pop()
+        self._sizes.append(size)
+        self.subtrees.append(value)
+
+
+def add(a: Any, b: Any) -> Any:
+    """The sum of two gradients; what is there alone stands."""
+    return b if a is None else a if b is None else a + b
+
+
+def add_all(left: Gradients, right: Gradients) -> Gradients:
+    return [add(a, b) for a, b in zip(left, right, strict=True)]
 
 
 @dataclass
@@ -69,17 +104,20 @@ class RunningStatistics:
                 layer.momentum = momentum
         self._seen.append([_read_moments(layer, counts.get(position)) for position, layer in enumerate(self._layers)])
 
-    def combine(self) -> None:
+    def combine(self, team: Team = ALONE) -> None:
         """Enters the whole batch's moments into the running figures, and counts one batch."""
         import torch
 
+        if not self._layers:
+            return
+        seen = self._seen
+        if team.size > 1:
+            seen = [self._receive(*shard) for shards in team.tell([*map(_send, seen)]) for shard in shards]
         with torch.no_grad():
             for position, layer in enumerate(self._layers):
-                moments = [seen[position] for seen in self._seen]
-                reached = [entry for entry in moments if entry is not None]
-                if len(reached) < len(moments):
+                whole = combine_as_tree([of_shard[position] for of_shard in seen], _merge)
+                if whole is None:
                     continue  # a layer that the model did not use
-                whole = combine_as_tree(reached, _merge)
                 mean, variance, batches = self._before[position]
                 batches += 1
                 rate = 1 / float(batches) if layer.momentum is None else layer.momentum
@@ -87,6 +125,32 @@ class RunningStatistics:
                 after = mean * (1 - rate) + whole.mean * rate, variance * (1 - rate) + unbiased * rate, batches
                 for figure, value in zip(_figures(layer), after, strict=True):
                     figure.copy_(value)
+
+    def _receive(self, counts: Sequence[int | None], content: Bytes) -> list[_Moments | None]:
+        """Of one shard, as `_send` has it."""
+        import torch
+
+        start = 0
+
+        def take(like: Any) -> torch.Tensor:
+            nonlocal start
+            part = content[start : start + like.nbytes].copy()
+            start += like.nbytes
+            return torch.from_numpy(part).view(like.dtype).to(like.device)
+
+        return [
+            None if count is None else _Moments(count, take(layer.running_mean), take(layer.running_var))
+            for layer, count in zip(self._layers, counts, strict=True)
+        ]
+
+
+def _send(seen: Sequence[_Moments | None]) -> tuple[list[int | None], Bytes]:
+    """What a shard left in all layers, in one block: so it is copied from an accelerator, and told, at once."""
+    import torch
+
+    figures = [figure.view(torch.uint8) for entry in seen if entry for figure in (entry.mean, entry.variance)]
+    content = torch.cat(figures).cpu().numpy() if figures else np.empty(0, dtype=np.uint8)
+    return [entry.count if entry else None for entry in seen], content
 
 
 def _figures(layer: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -106,7 +170,9 @@ def _read_moments(layer: nn.Module, count: int | None) -> _Moments | None:
     return _Moments(count, mean, variance * ((count - 1) / count))
 
 
-def _merge(a: _Moments, b: _Moments) -> _Moments:
+def _merge(a: _Moments | None, b: _Moments | None) -> _Moments | None:
+    if a is None or b is None:
+        return b if a is None else a
     count = a.count + b.count
     shift = b.mean - a.mean
     mean = a.mean + shift * (b.count / count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +13,11 @@ import numpy.typing as npt
 from genmed.engine.learner import Learner, fingerprint_optimizer
 from genmed.engine.objective import count_terms, sum_loss
 from genmed.engine.schedule import learning_rate
-from genmed.engine.shards import RunningStatistics, combine_as_tree
+from genmed.engine.shards import Gradients, GrowingTree, RunningStatistics, add_all, combine_as_tree
 from genmed.engine.task import Task
 from genmed.ground.fingerprints import digest_names
 from genmed.ground.randomness import step_seed
+from genmed.ground.team import Team
 from genmed.ground.tensor_fingerprints import Snapshot, Transfer
 from genmed.ground.tensor_reading import read_tensors
 from genmed.parts.data.augmentation import augment
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     import torch
 
 Draws = npt.NDArray[np.float64]
-Gradients = list[Any]
-"""One tensor a trained parameter, None where none reached it."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,14 @@ class LaunchedStep:
     epoch: int
     samples: str
     inputs: Sequence[Snapshot]
-    """One a shard; none where no trace is kept, as of the state."""
+    """One a shard of this process; none where no trace is kept, as of the state."""
     losses: Transfer
-    """What is sent last."""
+    """Of these shards. What is sent last."""
     state: Snapshot | None
     """Of gradients, parameters, buffers and the optimizer's tensors."""
     scaler: dict[str, Any]
     lr: float
+    team: Team
 
     @property
     def is_done(self) -> bool:
@@ -74,14 +75,16 @@ class LaunchedStep:
         return self.losses.has_arrived
 
     def wait(self) -> StepRecord:
-        """What it did."""
+        """What it did. All processes wait for the same steps."""
         grad, param, buffer, tensors = self.state.wait() if self.state else [""] * 4
+        own = [fingerprint for snapshot in self.inputs for fingerprint in snapshot.wait()], self.losses.wait().tolist()
+        inputs, losses = (list(chain(*parts)) for parts in zip(*self.team.tell(own), strict=True))
         return StepRecord(
             step=self.step,
             epoch=self.epoch,
             samples=self.samples,
-            input=tuple(fingerprint for snapshot in self.inputs for fingerprint in snapshot.wait()),
-            loss=tuple(self.losses.wait().tolist()),
+            input=tuple(inputs),
+            loss=tuple(losses),
             grad=grad,
             param=param,
             buffer=buffer,
@@ -98,7 +101,8 @@ def run_step(learner: Learner, task: Task, batch: Batch, draws: Draws, step: int
 def launch_step(learner: Learner, task: Task, batch: Batch, draws: Draws, step: int, epoch: int) -> LaunchedStep:
     """Changes the learner by one step. An accelerator is given all that it has to do, and not waited for.
 
-    draws: (N, DRAWS) the epoch's augmentation, by row. `step` counts from 1 over the whole training.
+    batch: with the images of this process's shards. draws: (N, DRAWS) the epoch's augmentation, by row. `step` counts
+    from 1 over the whole training.
     """
     traced = task.config.run.trace
     lr = learning_rate(step, task.total_steps, task.config.optimizer, task.config.schedule)
@@ -113,50 +117,60 @@ def launch_step(learner: Learner, task: Task, batch: Batch, draws: Draws, step: 
         state=snapshot,
         scaler=learner.scaler_state() if traced else {},
         lr=lr,
+        team=task.team,
     )
 
 
 def compute_gradients(
     learner: Learner, task: Task, batch: Batch, draws: Draws, step: int
 ) -> tuple[list[Snapshot], torch.Tensor]:
-    """Leaves the gradient of the batch's mean loss in the parameters.
+    """Leaves the gradient of the whole batch's mean loss in the parameters, and its statistics in BatchNorm's figures.
 
     Each shard's loss is divided by the whole batch's count of terms beforehand: the same number for all, so that the
-    sums need no pass of their own and fp16 does not overflow. Returns the shards' input fingerprints and parts of the
-    loss.
+    sums need no pass of their own and fp16 does not overflow. Returns the input fingerprints and parts of the loss of
+    this process's shards.
     """
     import torch
 
-    shards = task.config.compute.shards
+    shards, team = task.config.compute.shards, task.team
+    own = team.own(shards)
     size = len(batch.rows) // shards
     terms = count_terms(task.objective, task.targets[batch.rows.numpy()])
     statistics = RunningStatistics(learner.model, shards)
     trained = list(learner.trained.values())
+    tree: GrowingTree[Gradients] = GrowingTree(add_all)
     inputs: list[Snapshot] = []
     losses: list[torch.Tensor] = []
-    gradients: list[Gradients] = []
-    for shard in range(shards):
+    for place, shard in enumerate(own):
         seed_generators(step_seed(task.config.seed, step * shards + shard))
-        part = slice(shard * size, (shard + 1) * size)
+        part = slice(place * size, (place + 1) * size)
         with torch.no_grad():
-            images = to_input(batch.images[part], learner, task, draws[batch.rows[part].numpy()])
+            rows = batch.rows[shard * size : (shard + 1) * size].numpy()
+            images = to_input(batch.images[part], learner, task, draws[rows])
         if task.config.run.trace:
             inputs.append(Snapshot([read_tensors([("input", images)])]))
         with statistics.watch_shard():
             logits = compute_logits(learner, task, images)
         targets = batch.targets[part]
         loss = sum_loss(task.objective, logits, targets, task.config.loss, task.weights) / terms
-        (learner.scaler.scale(loss) if learner.scaler else loss).backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
-        gradients.append([parameter.grad for parameter in trained])
-        if shards > 1:
-            learner.optimizer.zero_grad(set_to_none=True)
-    if shards > 1:
-        combined: Gradients = combine_as_tree(gradients, _add_all)
-        for parameter, gradient in zip(trained, combined, strict=True):
+        if team.size > 1 and shard == own[-1]:
+            with learner.sums_over(team).taken(tree.subtrees):
+                _go_back(learner, loss)
+        else:
+            _go_back(learner, loss)
+            if shards > 1:
+                tree.add([parameter.grad for parameter in trained])
+                learner.optimizer.zero_grad(set_to_none=True)
+    if shards > 1 and team.size == 1:
+        for parameter, gradient in zip(trained, tree.subtrees[0], strict=True):
             parameter.grad = gradient
-        statistics.combine()
+    statistics.combine(team)
     return inputs, torch.stack(losses)
+
+
+def _go_back(learner: Learner, loss: torch.Tensor) -> None:
+    (learner.scaler.scale(loss) if learner.scaler else loss).backward()  # type: ignore[no-untyped-call]
 
 
 def _update(learner: Learner, task: Task, lr: float) -> Snapshot | None:
@@ -177,7 +191,8 @@ def _update(learner: Learner, task: Task, lr: float) -> Snapshot | None:
         learner.scaler.update()
     else:
         learner.optimizer.step()
-    readings = [learner.read_gradients(), *learner.read_state()] if task.config.run.trace else None
+    is_traced = task.config.run.trace and task.team.leads
+    readings = [learner.read_gradients(), *learner.read_state()] if is_traced else None
     learner.optimizer.zero_grad(set_to_none=True)
     return Snapshot(readings, task.config.compute.threads) if readings else None
 
@@ -204,7 +219,3 @@ def compute_logits(learner: Learner, task: Task, images: torch.Tensor) -> torch.
     with torch.autocast(task.device, dtype=kind or torch.bfloat16, enabled=kind is not None):
         logits: Any = learner.model(images)
     return logits.float()  # type: ignore[no-any-return]
-
-
-def _add_all(left: Gradients, right: Gradients) -> Gradients:
-    return [a if b is None else b if a is None else a + b for a, b in zip(left, right, strict=True)]

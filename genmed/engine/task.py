@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from genmed.engine.normalise import Scaling
 from genmed.engine.objective import Objective, choose_objective
+from genmed.ground.team import ALONE, Team
 from genmed.parts.data.augmentation import Strength
 from genmed.parts.data.cache import ImageBytes
 from genmed.parts.data.loader import Rows
@@ -34,6 +35,8 @@ class Task:
     strength: Strength
     weights: tuple[float, ...] | None
     """Of the loss; see `weigh_targets`."""
+    team: Team = ALONE
+    """The processes that compute it together."""
 
     @property
     def objective(self) -> Objective:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from genmed.ground.errors import ConfigError, DataError, DeterminismError
 from genmed.ground.fingerprints import digest_bytes, digest_file
 from genmed.ground.interpreter import is_started_with
 from genmed.ground.sealed import write_sealed
+from genmed.ground.team import ALONE, Team
 from genmed.ground.user_files import find_user_file, is_user_file
 from genmed.ground.wording import say_count
 from genmed.parts.data.augmentation import choose_strength
@@ -162,7 +164,7 @@ def _list_whole(entry: Entry) -> list[int]:
     return [row for row in range(len(entry.images)) if row not in entry.broken]
 
 
-def assemble(config: Config, reporter: Reporter, *, trust_stamps: bool = True) -> Session:
+def assemble(config: Config, reporter: Reporter, *, trust_stamps: bool = True, team: Team = ALONE) -> Session:
     """All that the training of `config` needs, in this process.
 
     `config.compute.device` is resolved. Raises ConfigError, DataError, DeterminismError.
@@ -173,6 +175,10 @@ def assemble(config: Config, reporter: Reporter, *, trust_stamps: bool = True) -
             "use `genmed.train`, which starts one, or the command line",
         )
     device = choose_device(config.compute.device)
+    if device == "cuda" and team.size > 1:
+        import torch
+
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     config = config.replace(**{"compute.device": device})
     apply_settings(
         strict=config.compute.determinism == "strict", tf32=config.compute.tf32, threads=config.compute.threads
@@ -203,6 +209,7 @@ def assemble(config: Config, reporter: Reporter, *, trust_stamps: bool = True) -
         scaling=choose_scaling(config.normalisation, data.images, rows["train"]),
         strength=choose_strength(config.augmentation),
         weights=weigh_targets(objective, targets[rows["train"]], weights),
+        team=team,
     )
     warnings = find_oddities(data.facts, records, data.split, data.images.in_colour)
     if task.steps_per_epoch == 0:

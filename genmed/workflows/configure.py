@@ -45,7 +45,8 @@ def configure(
     first = resolve(layers).config
     dataset = find_dataset(first.data.dataset)
     defaults = layer_of_defaults(dataset.defaults, f"default for {dataset.name}")
-    threads = layer_of_defaults({"compute.threads": count_default_threads()}, "physical cores, at most 8")
+    cores = max(1, count_default_threads() // first.compute.processes)
+    threads = layer_of_defaults({"compute.threads": cores}, "physical cores, at most 8, over the processes")
     root = {} if dataset.built_in else {"data.root": dataset.default_root}
     resolved = resolve([defaults, threads, layer_of_defaults(root, f"default for {dataset.name}"), *layers])
     check(resolved.config)
@@ -85,6 +86,15 @@ def check(config: Config) -> None:
             f"compute.shards must divide training.batch_size, got {config.compute.shards}"
             f" and {config.training.batch_size}"
         )
+
+    if config.compute.processes > config.compute.shards:
+        raise ConfigError(
+            f"compute.processes must be at most compute.shards, got {config.compute.processes}"
+            f" and {config.compute.shards}",
+            f"train with --shards {config.compute.processes}, which is part of the arithmetic",
+        )
+    if config.compute.processes > 1 and config.run.trace_modules:
+        raise ConfigError("--trace-modules needs all shards in one process", "leave out --processes")
 
 
 def check_device(asked: str) -> None:

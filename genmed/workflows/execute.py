@@ -154,10 +154,12 @@ def evaluate_final(training: Training) -> Final:
         if choice.select == "last":
             return Final(measure())
         last = measure() if choice.also_last else {}
-        restore_weights(training.store.best(training.progress), training.learner)
+        if isinstance(training.store, CheckpointStore):
+            restore_weights(training.store.best(training.progress), training.learner)
+        training.task.team.take(list(training.learner.weights().values()))
         return Final(measure(), last)
-    except StoppedError:
-        raise Interrupted(f"{asked()} in the final evaluation") from None
+    except StoppedError as stopped:
+        raise Interrupted(f"{stopped} in the final evaluation") from None
 
 
 def list_predictions(session: Session, results: dict[str, Evaluation]) -> Iterator[Prediction]:

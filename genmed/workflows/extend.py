@@ -10,6 +10,7 @@ from genmed.engine.checkpoint_store import CheckpointStore
 from genmed.engine.learner import fingerprint_learner
 from genmed.engine.progress import Progress
 from genmed.ground.errors import ConfigError, RecordError
+from genmed.ground.team import TookPart
 from genmed.records.config import Config, ResolvedConfig, flatten
 from genmed.records.registry import open_registry
 from genmed.records.run_folder import RunDocument, RunFolder, Start, check_root, new_run_folder
@@ -20,6 +21,7 @@ from genmed.workflows.finished import check_complete
 from genmed.workflows.identity import list_former, read_config
 from genmed.workflows.index import Index, open_for_writing, record_of
 from genmed.workflows.reporting import Reporter
+from genmed.workflows.team import agree, assist, hand_over, joined
 from genmed.workflows.tensorboard import check_package
 from genmed.workflows.train import introduce, open_store, run_prefix, write_record
 
@@ -56,7 +58,20 @@ def extend(
     if config.run.tensorboard:
         check_package()
     open_registry(root, create=False)
-    session = assemble(config, reporter, trust_stamps=False)
+    with joined(config) as team:
+        session = assemble(config, reporter, trust_stamps=False, team=team)
+        agree(session)
+        if team.leads:
+            return _lead(session, folder, root, reporter, epochs, accept)
+        assist(session, hand_over(session, None))
+        raise TookPart
+
+
+def _lead(
+    session: Session, folder: RunFolder, root: Path, reporter: Reporter, epochs: int, accept: Collection[str]
+) -> RunFolder:
+    """Goes on and keeps the record."""
+    parent, config = folder.read(), session.task.config
     changes = take_accepted(parent, find_differences(folder, parent, session, accept), accept)
     identity = {**session.identity, "config": parent.config_fingerprint}
     ended = CheckpointStore(folder.checkpoints_path, identity, former=list_former(parent))
@@ -87,6 +102,7 @@ def extend(
     for line in lines:
         child.log(line)
         reporter.message(line)
+    hand_over(session, progress)
     execute(session, child, Index(registry, reporter), reporter, open_store(child, child.read(), session), progress)
     return child
 

@@ -130,7 +130,7 @@ class _InMemory:
     pixels: Pixels
     targets: Labels
 
-    def read(self, batches: Sequence[Rows]) -> Iterator[Batch]:
+    def read(self, batches: Sequence[Rows], own: Sequence[Rows] | None = None) -> Iterator[Batch]:
         import torch
 
         for rows in batches:

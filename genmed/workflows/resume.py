@@ -11,6 +11,7 @@ from genmed.engine.progress import Progress
 from genmed.engine.trace import RecordedTrace, read_whole_part
 from genmed.ground.errors import RecordError, TraceError
 from genmed.ground.files import sweep_temporaries, write_bytes
+from genmed.ground.team import Team, TookPart
 from genmed.records.run_folder import RunDocument, RunFolder
 from genmed.workflows.acceptance import explain, find_differences, note_accepted, replace_records, take_accepted
 from genmed.workflows.assemble import Session, assemble
@@ -20,6 +21,7 @@ from genmed.workflows.identity import read_config
 from genmed.workflows.index import Index, open_for_writing, record_of
 from genmed.workflows.mending import mend_code_record, mend_data_record
 from genmed.workflows.reporting import Reporter
+from genmed.workflows.team import agree, assist, hand_over, joined
 from genmed.workflows.tensorboard import check_package
 from genmed.workflows.train import open_store
 
@@ -42,15 +44,39 @@ def resume(
     """
     if is_complete(folder.read(), reporter):
         return folder
-    if tensorboard or read_config(folder, folder.read(), data_root).run.tensorboard:
+    config = read_config(folder, folder.read(), data_root)
+    if tensorboard or config.run.tensorboard:
         check_package()
+    with joined(config) as team:
+        if team.leads:
+            return _lead(team, folder, root, reporter, data_root, accept, tensorboard)
+        if team.hear(False, patiently=True):
+            session = assemble(config, reporter, trust_stamps=False, team=team)
+            agree(session)
+            assist(session, hand_over(session, None))
+        raise TookPart
+
+
+def _lead(
+    team: Team,
+    folder: RunFolder,
+    root: Path,
+    reporter: Reporter,
+    data_root: Path | None,
+    accept: Collection[str],
+    tensorboard: bool,
+) -> RunFolder:
+    """Goes on and keeps the record."""
     with claimed(folder, root) as document:
         if is_complete(document, reporter):  # by another process meanwhile
+            team.hear(False, patiently=True)
             return folder
+        team.hear(True, patiently=True)
         for path in (folder.path, folder.checkpoints_path):
             if path.is_dir():
                 sweep_temporaries(path, alone=True)
-        session = assemble(read_config(folder, document, data_root), reporter, trust_stamps=False)
+        session = assemble(read_config(folder, document, data_root), reporter, trust_stamps=False, team=team)
+        agree(session)
         mend_data_record(folder, document, session, reporter)
         differences = find_differences(folder, document, session, accept)
         changes = take_accepted(document, differences, accept)
@@ -58,6 +84,7 @@ def resume(
         need_best = session.task.config.training.select == "best"
         checkpoint = choose_checkpoint(folder, document, store, reporter, need_best)
         progress = store.restore(checkpoint, session.learner) if checkpoint else Progress()
+        hand_over(session, progress)
         registry = open_for_writing(root)
     note_accepted(folder, changes, progress.step)
     replace_records(folder, session, changes, progress.step)

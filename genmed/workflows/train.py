@@ -12,6 +12,7 @@ from genmed.ground.errors import ConfigError
 from genmed.ground.files import storage_errors, write_bytes, write_text
 from genmed.ground.fingerprints import digest_bytes
 from genmed.ground.sealed import write_sealed
+from genmed.ground.team import TookPart
 from genmed.parts.data.datasets import find_dataset
 from genmed.records.config import ResolvedConfig, write_document
 from genmed.records.registry import open_registry
@@ -21,10 +22,11 @@ from genmed.workflows.execute import execute
 from genmed.workflows.identity import list_former
 from genmed.workflows.index import Index, open_for_writing, row_of
 from genmed.workflows.reporting import Reporter
+from genmed.workflows.team import agree, assist, joined
 
 
 def train(resolved: ResolvedConfig, root: Path, reporter: Reporter) -> RunFolder:
-    """Trains a new run below `root` and returns its folder.
+    """Trains a new run below `root` and returns its folder; raises TookPart in the other processes of a team.
 
     Runs in a process that was started with the config's variables. Raises RequestError before anything is written
     (but the image cache), Interrupted, RunError.
@@ -34,7 +36,17 @@ def train(resolved: ResolvedConfig, root: Path, reporter: Reporter) -> RunFolder
     data = resolved.config.data
     if check_layout := find_dataset(data.dataset).check_layout:
         check_layout(Path(data.root), resolved.config)
-    session = assemble(resolved.config, reporter)
+    with joined(resolved.config) as team:
+        session = assemble(resolved.config, reporter, team=team)
+        agree(session)
+        if team.leads:
+            return _lead(session, resolved, root, reporter)
+        assist(session, Progress())
+        raise TookPart
+
+
+def _lead(session: Session, resolved: ResolvedConfig, root: Path, reporter: Reporter) -> RunFolder:
+    """Trains and keeps the record."""
     registry = open_for_writing(root)
     with new_run_folder(root, run_prefix(session)) as (run_id, building, folder):
         document = write_record(building, run_id, folder.name, session, resolved)

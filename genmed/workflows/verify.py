@@ -9,7 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from genmed.engine.trace import Divergence
-from genmed.ground.errors import ConfigError, DataError, GenmedError, Interrupted, RecordError, StorageError
+from genmed.ground.errors import (
+    ConfigError,
+    DataError,
+    GenmedError,
+    Interrupted,
+    RecordError,
+    RequestError,
+    StorageError,
+)
+from genmed.ground.team import ALONE, Team, TookPart, speaks
 from genmed.ground.user_files import is_user_file
 from genmed.records.config import Config
 from genmed.records.environment import digest_code
@@ -29,6 +38,7 @@ from genmed.workflows.index import Index, open_for_writing, verification_row
 from genmed.workflows.integrity import check_trace, find_damage
 from genmed.workflows.recording import StopSignal
 from genmed.workflows.reporting import Reporter
+from genmed.workflows.team import agree, joined
 from genmed.workflows.verification.code_diff import diff_code
 from genmed.workflows.verification.localise import WITHOUT_ARITHMETIC, localise
 from genmed.workflows.verification.options import Options
@@ -40,7 +50,7 @@ from genmed.workflows.verification.report import (
     Report,
     SegmentReport,
 )
-from genmed.workflows.verification.rerun import Found, Rerun
+from genmed.workflows.verification.rerun import ASSEMBLE, END, Found, Rerun, assist_reruns
 from genmed.workflows.verification.spread import bounds_of_seeds, bounds_of_tolerance
 from genmed.workflows.verification.stretches import Stretch, choose, join, list_kept, list_stretches
 from genmed.workflows.verification.verdict import judge, order_by_likelihood
@@ -63,16 +73,37 @@ def verify(
 ) -> Report:
     """Runs the recorded config again in a scratch folder and compares; writes only a verification record.
 
+    Raises TookPart in the other processes of a team.
+
     data_root: where the data lie now, if not where they lay. config: what to run instead of config.yaml, where that is
     a stranger's. keep: whether the record is written. Raises Interrupted; RequestError where the run is still running,
     or has no such segment.
     """
     document = folder.read()
     refuse_running(folder, document, root)
-    report = _verify(folder, root, document, reporter, options, data_root, config)
+    with _joined(folder, document, config, data_root) as team:
+        if not team.leads:
+            assist_reruns(config or read_config(folder, document, data_root), team)
+            raise TookPart
+        report = _verify(folder, root, document, reporter, options, data_root, config, team)
+        team.hear(END, patiently=True)
     if keep:
         _keep(folder, root, reporter, report)
     return report
+
+
+@contextmanager
+def _joined(folder: RunFolder, document: RunDocument, config: Config | None, data_root: Path | None) -> Iterator[Team]:
+    """The team for the config, if it can be read; the verdict says what is wrong with it."""
+    try:
+        config = config or read_config(folder, document, data_root)
+    except RequestError:
+        if not speaks():
+            raise TookPart from None
+        yield ALONE
+        return
+    with joined(config) as team:
+        yield team
 
 
 def _verify(
@@ -83,6 +114,7 @@ def _verify(
     options: Options,
     data_root: Path | None,
     config: Config | None,
+    team: Team,
 ) -> Report:
     if options.jobs > 1:
         start_server()
@@ -102,7 +134,9 @@ def _verify(
         kept = list_kept(folder)
         stretches = list_stretches(trace, kept, _needs_best(document))
         chosen = choose(stretches, options.segments, options.segment)
-        session = assemble(config, reporter, trust_stamps=False)
+        team.hear(ASSEMBLE, patiently=True)
+        session = assemble(config, reporter, trust_stamps=False, team=team)
+        agree(session)
         changed = compare_data(folder, document, session.data)
         causes = compare_weights(document, session) + compare_environment(folder, document, session)
     except (RecordError, DataError, ConfigError) as error:

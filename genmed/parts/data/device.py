@@ -24,8 +24,8 @@ ROWS_AT_ONCE = 1024
 class Loader(Protocol):
     """Gives planned batches."""
 
-    def read(self, batches: Sequence[Rows]) -> Iterator[Batch]:
-        """In order; how they are read cannot change a bit of them."""
+    def read(self, batches: Sequence[Rows], own: Sequence[Rows] | None = None) -> Iterator[Batch]:
+        """In order; how they are read cannot change a bit of them. own: what is read of each batch, else all."""
 
 
 def fits_on(device: str, images: ImageBytes) -> bool:
@@ -51,16 +51,15 @@ class ResidentLoader:
             part = torch.from_numpy(images.read(slice(start, start + ROWS_AT_ONCE)))
             self._images[start : start + len(part)].copy_(part)
 
-    def read(self, batches: Sequence[Rows]) -> Iterator[Batch]:
-        for rows in batches:
-            yield self._gather(rows)
+    def read(self, batches: Sequence[Rows], own: Sequence[Rows] | None = None) -> Iterator[Batch]:
+        for rows, part in zip(batches, own or batches, strict=True):
+            yield self._gather(rows, part)
 
-    def _gather(self, rows: Rows) -> Batch:
+    def _gather(self, rows: Rows, part: Rows) -> Batch:
         import torch
 
-        here = torch.from_numpy(rows)
-        there: torch.Tensor = here.to(self._device, non_blocking=True)
-        return Batch(here, self._images.index_select(0, there), self._targets.index_select(0, there))
+        there: torch.Tensor = torch.from_numpy(part).to(self._device, non_blocking=True)
+        return Batch(torch.from_numpy(rows), self._images.index_select(0, there), self._targets.index_select(0, there))
 
 
 class ReadAhead:
@@ -69,7 +68,7 @@ class ReadAhead:
     def __init__(self, loader: Loader, depth: int) -> None:
         self._loader, self._depth = loader, depth
 
-    def read(self, batches: Sequence[Rows]) -> Iterator[Batch]:
+    def read(self, batches: Sequence[Rows], own: Sequence[Rows] | None = None) -> Iterator[Batch]:
         """Raises in the reader's place what the other loader raised."""
         waiting: queue.Queue[Batch | BaseException | None] = queue.Queue(self._depth)
         abandoned = threading.Event()
@@ -83,7 +82,7 @@ class ReadAhead:
 
         def fill() -> None:
             try:
-                for batch in self._loader.read(batches):
+                for batch in self._loader.read(batches, own):
                     if abandoned.is_set():
                         return
                     put(batch)

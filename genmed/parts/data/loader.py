@@ -24,7 +24,10 @@ Rows = npt.NDArray[np.int64]
 
 
 class Batch(NamedTuple):
-    """`rows` (B,) int64 in the dataset's records, `images` (B, C, S, S) uint8, `targets` (B, outputs) int8."""
+    """`rows` (B,) int64 in the dataset's records, `images` (b, C, S, S) uint8, `targets` (b, outputs) int8.
+
+    b is B, or less where this process reads a part of the batch.
+    """
 
     rows: "torch.Tensor"
     images: "torch.Tensor"
@@ -50,15 +53,16 @@ def plan_evaluation(rows: Rows, batch_size: int) -> list[Rows]:
 
 
 class _ByteBatches:
-    """A map-style dataset whose keys are whole batches of rows; opens the file in the process that reads."""
+    """A map-style dataset whose keys are batches of rows, and what is read of each; opens the file where it is read."""
 
     def __init__(self, images: ImageBytes, targets: Labels) -> None:
         self.images, self.targets = images, targets
 
-    def __getitem__(self, rows: Rows) -> Batch:
+    def __getitem__(self, key: tuple[Rows, Rows]) -> Batch:
         import torch
 
-        pixels, targets = self.images.read(rows), self.targets[rows]
+        rows, own = key
+        pixels, targets = self.images.read(own), self.targets[own]
         return Batch(torch.from_numpy(rows), torch.from_numpy(pixels), torch.from_numpy(targets))
 
 
@@ -66,9 +70,9 @@ class _Plan:
     """The sampler: batches of rows, set anew for each epoch."""
 
     def __init__(self) -> None:
-        self.batches: Sequence[Rows] = ()
+        self.batches: Sequence[tuple[Rows, Rows]] = ()
 
-    def __iter__(self) -> Iterator[Rows]:
+    def __iter__(self) -> Iterator[tuple[Rows, Rows]]:
         return iter(self.batches)
 
     def __len__(self) -> int:
@@ -85,14 +89,15 @@ class BatchLoader:
         self._plan = _Plan()
         self._workers = self._start(workers, prefetch, persistent) if workers else None
 
-    def read(self, batches: Sequence[Rows]) -> Iterator[Batch]:
-        """The batches' bytes, in order; in pinned memory if that was asked for."""
+    def read(self, batches: Sequence[Rows], own: Sequence[Rows] | None = None) -> Iterator[Batch]:
+        """The batches' bytes, in order; in pinned memory if that was asked for. own: what is read of each, else all."""
+        keys = list(zip(batches, own or batches, strict=True))
         if self._workers is None:  # a DataLoader without workers would take as long as reading the bytes does
-            for rows in batches:
-                batch = self._batches[rows]
+            for key in keys:
+                batch = self._batches[key]
                 yield Batch(*(tensor.pin_memory() for tensor in batch)) if self._pin else batch
             return
-        self._plan.batches = batches
+        self._plan.batches = keys
         yield from self._workers
 
     def _start(self, workers: int, prefetch: int, persistent: bool) -> "DataLoader[Batch]":

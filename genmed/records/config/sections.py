@@ -318,11 +318,15 @@ class Compute(Section):
     memory_format: Bits[Literal["channels_last", "contiguous"]] = "channels_last"
     """Order of the elements of images in memory; other bits, other speed."""
     threads: Bits[Count] = 1
-    """CPU threads that share one operation; the machine's physical cores, at most 8, unless given."""
+    """CPU threads that share one operation; physical cores, at most 8, by the number of processes, unless given."""
     cpu_isa: Bits[Literal["native", "avx2", "avx512"]] = "native"
     """Highest CPU instruction set to use, so that unequal CPUs can give equal bits."""
     shards: Bits[Annotated[Count, AfterValidator(_check_power_of_two)]] = 1
     """Fixed slices of each batch on which the arithmetic is defined: a power of two."""
+    processes: Free[Annotated[Count, AfterValidator(_check_power_of_two)]] = 1
+    """Processes that compute the shards together: a power of two, at most the shards."""
+    patience_seconds: Free[Positive] = 300.0
+    """How long one of these waits for another before it takes it for lost."""
     num_workers: Free[Natural] = 0
     """Processes that read batches ahead; 0: none, which is as fast where the cache lies in memory."""
     prefetch: Free[Count] = 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +24,7 @@ from genmed.engine.replay import replay_steps
 from genmed.engine.step import StepRecord
 from genmed.engine.trace import Divergence, find_divergence, make_line
 from genmed.ground.errors import Interrupted
+from genmed.ground.team import ALONE
 from genmed.workflows.execute import make_loader
 from genmed.workflows.verification.report import Localisation
 from genmed.workflows.verification.rerun import Rerun
@@ -81,7 +82,7 @@ def _rebuild(rerun: Rerun, step: int) -> tuple[Checkpoint | None, int]:
     if at == step - 1:
         return begin, step
     learner, _ = rerun.begin_at(begin)
-    task = rerun.session.task
+    task = replace(rerun.session.task, team=ALONE)  # operations are noted in one process
     for record in replay_steps(learner, task, make_loader(task), at + 1, step - 1):
         if rerun.stop.name:
             raise Interrupted(str(rerun.stop.name))
@@ -96,7 +97,7 @@ def _rebuild(rerun: Rerun, step: int) -> tuple[Checkpoint | None, int]:
 
 def _compute(rerun: Rerun, before: Checkpoint | None, step: int) -> _Repetition:
     learner, _ = rerun.begin_at(before)
-    task = rerun.session.task
+    task = replace(rerun.session.task, team=ALONE)  # operations are noted in one process
     log = OperationLog(learner.model, learner.optimizer)
     with log.watching():
         [record] = replay_steps(learner, task, make_loader(task), step, step)

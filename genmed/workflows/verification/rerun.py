@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from genmed.engine.checkpoint import Checkpoint, restore_checkpoint
@@ -16,12 +16,15 @@ from genmed.engine.progress import Progress
 from genmed.engine.step import StepRecord
 from genmed.engine.trace import Divergence, RecordedTrace, find_divergence, make_line
 from genmed.ground.errors import Interrupted, RunError
+from genmed.ground.team import Team, TeamError
+from genmed.records.config import Config
 from genmed.records.run_folder import RunDocument
-from genmed.workflows.assemble import Session, renew_learner
+from genmed.workflows.assemble import Session, assemble, renew_learner
 from genmed.workflows.execute import evaluate_final, make_loader
 from genmed.workflows.identity import list_former
 from genmed.workflows.recording import StopSignal
-from genmed.workflows.reporting import Reporter
+from genmed.workflows.reporting import Reporter, Silent
+from genmed.workflows.team import agree, assist, hand_over
 from genmed.workflows.verification.stretches import Stretch, find_end_of_epoch, read_expected
 
 
@@ -40,6 +43,9 @@ class Found:
         return self.divergence is None and self.steps_compared == self.stretch.steps
 
 
+ENOUGH = "enough"
+
+
 class _EnoughError(Exception):
     """Nothing more is to be learned."""
 
@@ -51,14 +57,19 @@ class _Comparison:
     recorded: RecordedTrace
     stretch: Stretch
     full: bool
+    in_team: bool
     compared: int = 0
     divergence: Divergence | None = None
+    is_enough: bool = False
+    """Others compute along, and have to be told to stop."""
     chain: None = None
 
     def record(self, step: StepRecord, state: str | None) -> None:
+        if self.is_enough:
+            return
         if step.step > self.recorded.last:
             self.divergence = self.divergence or Divergence(step.step, step.epoch, "metrics")
-            raise _EnoughError
+            return self.end()
         recorded = self.recorded.line(step.step)
         self.compared = step.step - self.stretch.after
         self.note(find_divergence(recorded, make_line(step, state if "state" in recorded else None, "")))
@@ -66,6 +77,12 @@ class _Comparison:
     def note(self, found: Divergence | None) -> None:
         self.divergence = self.divergence or found
         if found and not self.full:
+            self.end()
+
+    def end(self) -> None:
+        """Ends the stretch."""
+        self.is_enough = True
+        if not self.in_team:
             raise _EnoughError
 
     def sync(self) -> None: ...
@@ -89,7 +106,7 @@ class _Watcher:
         self._compare_position()
         stretch = self.comparison.stretch
         if record.step == stretch.last and not self.trains_on and not (stretch.end and stretch.end.ends_epoch):
-            raise _EnoughError
+            self.comparison.end()
 
     def on_epoch(self, report: EpochReport) -> None:
         self._compare_position()
@@ -97,7 +114,7 @@ class _Watcher:
             last = self.comparison.recorded.last
             self.reporter.message(f"equal up to step {report.step} of {last} (epoch {report.epoch} of {self.epochs})")
         if report.step == self.comparison.stretch.last and not self.trains_on:
-            raise _EnoughError
+            self.comparison.end()
 
     def _compare_position(self) -> None:
         """What the step has no part in: the loss so far, the best epoch and its figure, early stopping."""
@@ -108,7 +125,7 @@ class _Watcher:
     def on_checkpoint(self, kept: Sequence[Checkpoint], best_epoch: int) -> None: ...
 
     def stop_asked(self) -> str | None:
-        return self.stop.name
+        return self.stop.name or (ENOUGH if self.comparison.is_enough else None)
 
 
 @dataclass(frozen=True)
@@ -129,9 +146,11 @@ class Rerun:
     def run(self, stretch: Stretch) -> Found:
         """Raises Interrupted where a signal asked to stop, RecordError where the state does not fit the model."""
         task = self.session.task
+        task.team.hear(RUN, patiently=True)
         scratch = Path(tempfile.mkdtemp(prefix=f"segment-{stretch.number}-", dir=self.scratch))
         learner, progress = self.begin_at(stretch.begin)
-        comparison = _Comparison(self.recorded, stretch, self.full)
+        hand_over(replace(self.session, learner=learner), progress)
+        comparison = _Comparison(self.recorded, stretch, self.full, in_team=task.team.size > 1)
         if stretch.number == 1 and fingerprint_learner(learner, progress) != self.recorded.header["initial"]:
             comparison.divergence = Divergence(self.recorded.start, progress.epoch, "initial")
         trains_on = stretch.is_last and self.document.status == "completed"
@@ -168,6 +187,10 @@ class Rerun:
         except _EnoughError:
             return {}
         except Interrupted:
+            if comparison.is_enough:
+                return {}
+            raise
+        except TeamError:
             raise
         except RunError as error:  # as the run itself ended, or else fewer steps than recorded were compared
             self.reporter.message(error.message)
@@ -187,3 +210,25 @@ class Rerun:
             return learner, Progress()
         identity, former = self.session.identity, list_former(self.document)
         return learner, restore_checkpoint(checkpoint, learner, identity, former)
+
+
+ASSEMBLE, RUN, END = "assemble", "run", "end"
+"""What the leader of a team orders the others to do."""
+
+
+def assist_reruns(config: Config, team: Team) -> None:
+    """Computes this process's shards of whatever the leader runs again, until it says that this is all."""
+    session: Session | None = None
+    while (order := team.hear(END, patiently=True)) != END:
+        if order == ASSEMBLE:
+            session = assemble(config, Silent(), trust_stamps=False, team=team)
+            agree(session)
+            continue
+        assert session
+        session = replace(session, learner=renew_learner(session.task))
+        try:
+            assist(session, hand_over(session, None))
+        except TeamError:
+            raise
+        except RunError:  # as the leader has it, too: enough, a signal, or a loss of nan
+            continue

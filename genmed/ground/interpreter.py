@@ -35,6 +35,8 @@ WAITING_ALONE, WAITING_BESIDE = {"GOMP_SPINCOUNT": "4000"}, {"GOMP_SPINCOUNT": "
 processes that are known to share the cores. Longer gains nothing and costs whoever shares them; what GNU's library does
 by default (300,000) makes two trainings beside each other more than twice as slow: benchmarks/waiting.py.
 """
+QUIET = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
+"""Unless the shell says otherwise: else a process that loses another one prints where in torch that was noticed."""
 NOT_INHERITED = FOREIGN.union(*INSTRUCTION_SETS.values())
 
 
@@ -64,7 +66,13 @@ def prepare_environment(
     beside: others of genmed's own will share the cores with it.
     """
     kept = {name: value for name, value in environ.items() if name not in NOT_INHERITED}
-    return {**(WAITING_BESIDE if beside else WAITING_ALONE), **kept, **variables, SENTINEL: _identify(variables)}
+    return {
+        **QUIET,
+        **(WAITING_BESIDE if beside else WAITING_ALONE),
+        **kept,
+        **variables,
+        SENTINEL: _identify(variables),
+    }
 
 
 def restart(variables: Mapping[str, str], *, beside: bool = False) -> None:

@@ -37,6 +37,10 @@ class TookPart(Exception):
 class TeamError(RunError):
     """Another process of the team has failed, is gone, or cannot be reached."""
 
+    def __init__(self, message: str, hint: str = "", exit_code: int = 1) -> None:
+        super().__init__(message, hint)
+        self.exit_code = exit_code
+
 
 def speaks() -> bool:
     """Whether this process is the one of its team that talks to people, or alone."""
@@ -205,9 +209,8 @@ class Link:
             if not (why := self.hear_why()):
                 self.say_why({"message": error.message, "hint": "", "code": 1})
                 raise
-            lost = TeamError(f"rank {why['rank']} on {why['host']}: {why['message']}", why["hint"])
-            lost.exit_code = why["code"]
-            raise lost from error
+            message = f"rank {why['rank']} on {why['host']}: {why['message']}"
+            raise TeamError(message, why["hint"], why["code"]) from error
 
     def say_why(self, reason: Mapping[str, Any]) -> None:
         """Leaves word, for those who lose contact, of what ended this process. The first word stands."""

@@ -19,6 +19,7 @@ from genmed.engine.task import Task
 from genmed.engine.trace import NoTrace, TraceFile, make_header, trace_digest
 from genmed.ground.errors import GenmedError, Interrupted, RecordError, RunError, StorageError
 from genmed.ground.fingerprints import digest_file
+from genmed.ground.team import TeamError
 from genmed.parts.data.device import Loader, ReadAhead, ResidentLoader, fits_on
 from genmed.parts.data.loader import BatchLoader
 from genmed.records.predictions import Prediction, write_predictions
@@ -234,6 +235,10 @@ def _recorded_end(folder: RunFolder, index: Index, command: str) -> Iterator[Non
     except StorageError as error:
         _note_end(folder, index, "failed", error.message)
         raise RunError(error.message, f"make room, or mend what is named; then go on with: {command}") from error
+    except TeamError as error:
+        _note_end(folder, index, "failed", error.message)
+        hint = f"{error.hint}; then go on with: {command}" if error.hint else f"go on with: {command}"
+        raise TeamError(error.message, hint, error.exit_code) from error
     except GenmedError as error:
         _note_end(folder, index, "failed", error.message)
         raise

@@ -2,7 +2,7 @@
 
 import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.harness import Command, Genmed, Result
@@ -14,8 +14,10 @@ def find_port() -> int:
         return int(free.getsockname()[1])
 
 
-def start_team(genmed: Genmed, size: int, *arguments: object, **environ: str) -> list[Command]:
-    """One command by so many processes; `environ` is of all of them."""
+def start_team(
+    genmed: Genmed, size: int, *arguments: object, only: Mapping[int, Mapping[str, str]] | None = None, **environ: str
+) -> list[Command]:
+    """One command by so many processes. environ: of all of them; only: more for one, by rank."""
     common = {
         "WORLD_SIZE": str(size),
         "LOCAL_WORLD_SIZE": str(size),
@@ -24,7 +26,10 @@ def start_team(genmed: Genmed, size: int, *arguments: object, **environ: str) ->
         "TORCHELASTIC_RUN_ID": str(uuid.uuid4()),
         **environ,
     }
-    return [genmed.start(*arguments, **common, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(size)]
+    return [
+        genmed.start(*arguments, **common, RANK=str(rank), LOCAL_RANK=str(rank), **(only or {}).get(rank, {}))
+        for rank in range(size)
+    ]
 
 
 def run_team(genmed: Genmed, size: int, *arguments: object, **environ: str) -> Result:

@@ -1,0 +1,119 @@
+"""How a team ends: a member that is killed or fails, a signal; and what goes on from there, with other numbers."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Genmed
+from tests.resuming.runs import FRAGILE, Arguments
+from tests.teams.starting import describe, finish, run_team, start_team
+
+DRY = 4
+"""Passes of training before the first step, in each process: one a shard."""
+
+
+@pytest.fixture
+def command(genmed: Genmed, tiny: Arguments) -> list[object]:
+    """Of a training with 4 shards whose model can kill its process."""
+    (genmed.root / "fragile.py").write_text(FRAGILE)
+    often = ["--set", "checkpoints.every_steps=2", "--set", "compute.patience_seconds=20"]
+    return [*tiny("--shards", 4, *often), "--model", f"{genmed.root / 'fragile.py'}:build"]
+
+
+def read_run(genmed: Genmed, name: str) -> dict[str, object]:
+    [path] = (genmed.root / "runs").glob(f"{name}-*/run.json")
+    return dict(json.loads(path.read_text()))
+
+
+def test_run_whose_members_are_killed_goes_on_with_other_numbers_to_the_same_bits(
+    genmed: Genmed, command: list[object]
+) -> None:
+    alone = describe(genmed(*command, "--name", "alone"))
+    words = [*command, "--name", "killed"]
+    for size, victim, passes in ((2, 1, DRY + 2 * 9), (4, 3, DRY + 5), (2, 0, DRY + 2 * 4)):
+        team = start_team(genmed, size, *words, only={victim: {"GENMED_TEST_PASSES": str(passes)}})
+        results = [member.wait() for member in team]
+        assert results[victim].code == -signal.SIGKILL
+        words = ["resume", "killed", "--json"]
+        if victim:
+            error = results[0].json["error"]
+            assert results[0].code == 1
+            assert f"lost contact with rank {victim}" in error["message"], error
+            assert read_run(genmed, "killed")["status"] == "failed"
+        for rank in set(range(1, size)) - {victim}:
+            assert (results[rank].code, results[rank].out, results[rank].err) == (1, "", "")
+    assert describe(run_team(genmed, 1, *words)) == alone
+
+
+def test_member_that_fails_is_named_with_its_error(genmed: Genmed, command: list[object], tmp_path: Path) -> None:
+    (genmed.root / "failing.py").write_text(FAILING)
+    command[-1] = f"{genmed.root / 'failing.py'}:build"
+    team = start_team(genmed, 4, *command, "--name", "failed", only={2: {"GENMED_TEST_FAIL": "1"}})
+    leader, first, failed, last = (member.wait() for member in team)
+    assert "ZeroDivisionError" in failed.err
+    assert failed.err.splitlines()[-1].startswith("error in rank 2: ZeroDivisionError: ")
+    error = leader.json["error"]
+    assert error["message"].startswith("rank 2 on ")
+    assert "ZeroDivisionError" in error["message"]
+    assert "go on with: genmed resume" in error["hint"]
+    assert {leader.code, first.code, failed.code, last.code} == {1}
+    assert (first.err, last.err) == ("", "")
+
+
+FAILING = """
+import os
+from torch import nn
+
+
+def build(num_classes):
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes)
+    )
+    passes = []
+
+    def count(module, inputs):
+        passes.append(None)
+        if len(passes) > 10 and "GENMED_TEST_FAIL" in os.environ:
+            1 / 0
+
+    model.register_forward_pre_hook(count)
+    return model
+"""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_signal_to_one_member_stops_all_after_the_state_is_safe(
+    rank: int, genmed: Genmed, command: list[object]
+) -> None:
+    alone = describe(genmed(*command, "--name", "alone"))
+    number = str(int(signal.SIGTERM))
+    only = {rank: {"GENMED_TEST_PASSES": str(DRY + 2 * 9), "GENMED_TEST_SIGNAL": number}}
+    stopped = finish(start_team(genmed, 2, *command, "--name", "stopped", only=only))
+    assert stopped.code == 130
+    assert stopped.json["error"]["message"] == "SIGTERM at epoch 2, step 2"
+    assert read_run(genmed, "stopped")["status"] == "interrupted"
+    assert describe(run_team(genmed, 4, "resume", "stopped", "--json")) == alone
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_run_of_two_processes_is_verified_by_any_number(size: int, genmed: Genmed, command: list[object]) -> None:
+    assert run_team(genmed, 2, *command).code == 0
+    result = run_team(genmed, size, "verify", "latest", "--json")
+    assert (result.code, result.json["verdict"]) == (0, "identical"), result.err
+    assert result.json["steps_compared"] == result.json["steps_total"] > 10
+    result = run_team(genmed, size, "verify", "latest", "--json", "--segments", 2)
+    assert (result.code, result.json["verdict"]) == (0, "identical"), result.err
+
+
+def test_finished_run_is_continued_by_two_processes(genmed: Genmed, command: list[object]) -> None:
+    run = genmed(*command).json["id"]
+    alone = describe(genmed("resume", run, "--epochs", 6, "--json"))
+    again = describe(run_team(genmed, 2, "resume", run, "--epochs", 6, "--json"))
+    assert again == alone
+
+
+def test_processes_that_are_not_needed_have_nothing_to_do(genmed: Genmed, command: list[object]) -> None:
+    alone = describe(genmed(*command))
+    assert describe(run_team(genmed, 3, *command)) == alone

@@ -91,8 +91,8 @@ def run(arguments: list[str]) -> int:
         if code == 130:  # how Typer hands on a KeyboardInterrupt
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
-    except TookPart:
-        return 0
+    except TookPart as done:
+        return done.exit_code
     except GenmedError as error:
         if debug:
             traceback.print_exc()

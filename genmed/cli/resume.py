@@ -61,8 +61,7 @@ def command(
     document = folder.read()
     if epochs is not None or document.status != "completed":
         config = choose_processes(read_config(folder, document), processes)
-        if (code := launch(config)) is not None:
-            raise typer.Exit(code)
+        launch(config)
         restart(interpreter_variables(config), beside=config.compute.processes > 1)
 
     from genmed.cli.results import print_results

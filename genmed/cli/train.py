@@ -145,8 +145,7 @@ def command(
         else:
             print(write_document(resolved.config, resolved.origins), end="")
         return
-    if (code := launch(resolved.config)) is not None:
-        raise typer.Exit(code)
+    launch(resolved.config)
     restart(interpreter_variables(resolved.config), beside=resolved.config.compute.processes > 1)
 
     from genmed.cli.results import print_results

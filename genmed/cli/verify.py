@@ -155,8 +155,7 @@ def _start(config: "Config", options: "Options", processes: int | None) -> None:
     from genmed.workflows.launch import choose_processes, launch
 
     config = choose_processes(config, 1 if options.jobs > 1 else processes)
-    if (code := launch(config)) is not None:
-        raise typer.Exit(code)
+    launch(config)
     restart(interpreter_variables(config), beside=options.jobs > 1 or config.compute.processes > 1)
 
 

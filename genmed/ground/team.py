@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,12 +27,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 5.0
-"""For the one that failed to say why, before it is given up as lost."""
+WAIT_FOR_WHY_SECONDS = 1.0
+"""One that fails says why before it leaves: where there is no word by then, it was killed or cannot be reached."""
 
 
 class TookPart(Exception):
-    """No error: this process has done its part, and the leader tells of what came of it."""
+    """No error: this process has done its part of a command, and another tells what came of it."""
+
+    def __init__(self, exit_code: int = 0) -> None:
+        super().__init__()
+        self.exit_code = exit_code
 
 
 class TeamError(RunError):
@@ -145,6 +150,8 @@ class _Groups(NamedTuple):
 
 
 WHY = "why"
+SOURCE = r"^\[\S+:\d+\] "
+"""Where in gloo an error arose."""
 
 
 class Link:
@@ -218,7 +225,7 @@ class Link:
             told = {"rank": self._rank, "host": socket.gethostname(), **reason}
             self._store.compare_set(WHY, "", json.dumps(told))
 
-    def hear_why(self, seconds: float = PATIENCE_SECONDS) -> dict[str, Any] | None:
+    def hear_why(self, seconds: float = WAIT_FOR_WHY_SECONDS) -> dict[str, Any] | None:
         """What the first that ended has said, if it could."""
         end = time.monotonic() + seconds
         with suppress(RuntimeError):
@@ -243,5 +250,5 @@ def _contact(rank: int, whom: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        first = str(error).strip().splitlines()[0]
-        raise TeamError(f"rank {rank} lost contact with {whom} ({first})") from error
+        said = str(error).strip().partition("\n")[0].partition(". This is typically")[0]
+        raise TeamError(f"rank {rank} lost contact with {whom} ({re.sub(SOURCE, '', said)})") from error

@@ -7,10 +7,9 @@ import os
 import signal
 import sys
 import uuid
-from typing import Any
 
 from genmed.ground.errors import ConfigError
-from genmed.ground.team import is_member
+from genmed.ground.team import TookPart, is_member
 from genmed.ground.wording import say_count
 from genmed.records.config import Config
 from genmed.records.environment.cores import count_usable_processors
@@ -33,37 +32,39 @@ def choose_processes(config: Config, asked: int | None) -> Config:
     return config.replace(**{"compute.processes": asked or min(config.compute.processes, at_most)})
 
 
-def launch(config: Config) -> int | None:
-    """The exit code of this very command, run by as many processes as the config asks for; None: go on alone here."""
+def launch(config: Config) -> None:
+    """Has this very command run by as many processes as the config asks for: then raises TookPart.
+
+    Returns where it asks for one alone, or torchrun has started the command.
+    """
     processes = config.compute.processes
     if processes == 1 or is_member():
-        return None
+        return
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes speak for themselves
+    logging.disable(logging.CRITICAL)  # the processes speak for themselves
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(GRACE_SECONDS)
-    options: dict[str, Any] = {
-        "min_nodes": 1,
-        "max_nodes": 1,
-        "nproc_per_node": processes,
-        "run_id": str(uuid.uuid4()),
-        "rdzv_backend": "c10d",
-        "rdzv_endpoint": "localhost:0",
-        "local_addr": "localhost",
-        "max_restarts": 0,
-        "signals_to_handle": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
-    }
-    start = elastic_launch(LaunchConfig(**options), sys.executable)
+    options = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=str(uuid.uuid4()),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
+    )
     try:
-        start("-m", "genmed", *sys.argv[1:])
+        elastic_launch(options, sys.executable)("-m", "genmed", *sys.argv[1:])
     except SignalException:
-        return 130
+        raise TookPart(130) from None
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode > 0:
-            return int(failure.exitcode)
-        print(f"error: rank {rank} was killed by {signal.Signals(-failure.exitcode).name}", file=sys.stderr)
-        return 1
-    return 0
+            raise TookPart(failure.exitcode) from None
+        print(f"rank {rank} was killed by {signal.Signals(-failure.exitcode).name}", file=sys.stderr)
+        raise TookPart(1) from None
+    raise TookPart

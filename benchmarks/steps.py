@@ -10,13 +10,14 @@ from contextlib import nullcontext
 
 from genmed.engine.module_trace import ModuleTrace
 from genmed.engine.task import Task
+from genmed.ground.team import ALONE, Team
 from genmed.records.config import Config
 
 
 class Stepper:
     """The learner of a config, and its training batches over and over."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, team: Team = ALONE) -> None:
         """In a process that was started with the config's variables."""
         from genmed.parts.data.augmentation import draw_epoch
         from genmed.parts.data.loader import plan_epoch
@@ -25,10 +26,10 @@ class Stepper:
         from genmed.workflows.execute import make_loader
         from genmed.workflows.reporting import Silent
 
-        self.session = assemble(config, Silent())
+        self.session = assemble(config, Silent(), team=team)
         task = self.task = self.session.task
-        plan = plan_epoch(config.seed, 1, task.rows["train"], config.training.batch_size, 1)[:-1]
-        self._batches = list(make_loader(task).read(plan))
+        plan = plan_epoch(config.seed, 1, task.rows["train"], config.training.batch_size, config.compute.shards)[:-1]
+        self._batches = list(make_loader(task).read(plan, [team.part(rows) for rows in plan]))
         self._draws = draw_epoch(config.seed, 1, len(task.ids))
         self.count = 0
         set_training_mode(self.session.learner.model, config.model, len(task.classes))

@@ -6,7 +6,8 @@ shards sums it; then the parts travel back the other way. Each process sends 2 (
 a ring.
 
 Gradients are strung together in buckets, in the order in which they become ready; a full one is on its way while
-others are computed. Which bucket an element is in, and when it leaves, does not touch its sum.
+others are computed. Which bucket an element is in, and when it leaves, does not touch its sum. Processes of one machine
+read each other's buckets where they lie: sending them costs the cores a fifth of a step.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 
 from genmed.engine.shards import Gradients, add
 from genmed.ground.errors import RunError
+from genmed.ground.shared_memory import Address, SharedMemory, can_share, open_shared
 from genmed.ground.team import Link, Team
 
 if TYPE_CHECKING:
@@ -107,6 +109,18 @@ class GradientSums:
             _Bucket(members, [self._parameters[i] for i in members], [layouts[i] for i in members], self._team.size)
             for members in self._group(order)
         ]
+        self._share()
+
+    def _share(self) -> None:
+        """Lets the processes of one machine see each other's buckets, where both sides of a pair can."""
+        own, rank = self._buckets, self._team.rank
+        addresses = self._team.tell([bucket.shared.address if bucket.shared else None for bucket in own])
+        for peer in {rank ^ (1 << level) for level in range(self._team.size.bit_length() - 1)}:
+            for bucket, address in zip(own, addresses[peer], strict=True):
+                bucket.open(peer, address)
+        seen = self._team.tell([sorted(bucket.others) for bucket in own])
+        for at, bucket in enumerate(own):
+            bucket.others = {peer: block for peer, block in bucket.others.items() if rank in seen[peer][at]}
 
     def _group(self, order: Sequence[int]) -> Iterator[list[int]]:
         """Neighbours of one kind, up to BUCKET_BYTES or one that has more."""
@@ -135,7 +149,14 @@ class _Bucket:
         self.members = members
         self._ends = np.cumsum([0, *(parameter.numel() for parameter in parameters)])
         whole = -(-int(self._ends[-1]) // size) * size
-        self._block = torch.zeros(whole, dtype=parameters[0].dtype, device=parameters[0].device)
+        like = parameters[0]
+        self.shared = SharedMemory(whole * like.element_size()) if like.device.type == "cpu" and can_share() else None
+        self.others: dict[int, torch.Tensor] = {}
+        """Blocks of other processes of this machine."""
+        if self.shared:
+            self._block = torch.frombuffer(self.shared.content, dtype=like.dtype)
+        else:
+            self._block = torch.zeros(whole, dtype=like.dtype, device=like.device)
         self._other = torch.empty_like(self._block[: whole // 2])
         self._views = [
             self._block[start:].as_strided(*(layout or _lay_out_sum(parameter.detach())))
@@ -143,6 +164,13 @@ class _Bucket:
         ]
         self._present = torch.zeros(len(members), dtype=torch.uint8)
         self._others_present = torch.zeros_like(self._present)
+
+    def open(self, peer: int, address: Address | None) -> None:
+        """Sees the block of a peer, if it can."""
+        import torch
+
+        if address and (content := open_shared(address)):
+            self.others[peer] = torch.frombuffer(content, dtype=self._block.dtype)
 
     def put(self, place: int, gradient: torch.Tensor | None) -> None:
         self._present[place] = gradient is not None
@@ -155,15 +183,25 @@ class _Bucket:
         while distance < size:
             peer, middle, is_upper = rank ^ distance, (low + high) // 2, bool(rank & distance)
             kept, sent = ((middle, high), (low, middle)) if is_upper else ((low, middle), (middle, high))
-            theirs = self._other[: high - middle]
-            link.swap(peer, (self._present, self._others_present), (self._block[slice(*sent)], theirs))
+            present = self._present, self._others_present
+            if peer in self.others:
+                link.swap(peer, present)
+                theirs = self.others[peer][slice(*kept)]
+            else:
+                theirs = self._other[: high - middle]
+                link.swap(peer, present, (self._block[slice(*sent)], theirs))
             self._add(*kept, theirs, is_left=is_upper)
             (low, high), distance = kept, 2 * distance
         while distance > 1:
             distance //= 2
             peer, length = rank ^ distance, high - low
             begin = low - length if rank & distance else high
-            link.swap(peer, (self._block[low:high], self._block[begin : begin + length]))
+            theirs = self._block[begin : begin + length]
+            if peer in self.others:
+                link.meet(peer)
+                theirs.copy_(self.others[peer][begin : begin + length])
+            else:
+                link.swap(peer, (self._block[low:high], theirs))
             low, high = min(low, begin), max(high, begin + length)
 
     def _add(self, low: int, high: int, theirs: torch.Tensor, *, is_left: bool) -> None:
@@ -215,9 +253,7 @@ class _UnderWay:
     def wait(self) -> Iterator[tuple[int, torch.Tensor | None]]:
         """The sums, by parameter, once all have been put. Raises TeamError."""
         self.end()
-        self._thread.join()
-        if self._error:
-            raise self._error
+        self.join()
         for bucket in self._buckets:
             yield from bucket.get()
 
@@ -225,10 +261,18 @@ class _UnderWay:
         """Nothing more will come."""
         self._leaving.put(None)
 
+    def join(self) -> None:
+        """Waits for what is under way. Raises TeamError."""
+        self._thread.join()
+        if self._error:
+            raise self._error
+
     def _add_up(self, rank: int, size: int, link: Link) -> None:
         try:
             while (bucket := self._leaving.get()) is not None:
                 bucket.add_up(rank, size, link)
+            for peer in {peer for bucket in self._buckets for peer in bucket.others}:
+                link.meet(peer)  # it has read all of this process's blocks
         except BaseException as error:  # told where it can be heard
             self._error = error
 

@@ -219,6 +219,12 @@ class Link:
             message = f"rank {why['rank']} on {why['host']}: {why['message']}"
             raise TeamError(message, why["hint"], why["code"]) from error
 
+    def meet(self, peer: int) -> None:
+        """Returns when the peer has come to the same place."""
+        import torch
+
+        self.swap(peer, (torch.zeros(1, dtype=torch.uint8), torch.zeros(1, dtype=torch.uint8)))
+
     def say_why(self, reason: Mapping[str, Any]) -> None:
         """Leaves word, for those who lose contact, of what ended this process. The first word stands."""
         with suppress(RuntimeError):

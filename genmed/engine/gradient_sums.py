@@ -106,7 +106,7 @@ class GradientSums:
         layouts = [next(filter(None, those), None) for those in zip(*(found for _, found in told), strict=True)]
         self._overlaps = all(count == 1 for counts, _ in told for count in counts.values())
         self._buckets = [
-            _Bucket(members, [self._parameters[i] for i in members], [layouts[i] for i in members], self._team.size)
+            _Bucket(members, [self._parameters[i] for i in members], [layouts[i] for i in members], self._team)
             for members in self._group(order)
         ]
         self._share()
@@ -142,15 +142,16 @@ class _Bucket:
     """Gradients one after the other in one block of memory, padded so that it can be halved among the processes."""
 
     def __init__(
-        self, members: Sequence[int], parameters: Sequence[torch.Tensor], layouts: Sequence[Layout | None], size: int
+        self, members: Sequence[int], parameters: Sequence[torch.Tensor], layouts: Sequence[Layout | None], team: Team
     ) -> None:
         import torch
 
         self.members = members
         self._ends = np.cumsum([0, *(parameter.numel() for parameter in parameters)])
-        whole = -(-int(self._ends[-1]) // size) * size
+        whole = -(-int(self._ends[-1]) // team.size) * team.size
         like = parameters[0]
-        self.shared = SharedMemory(whole * like.element_size()) if like.device.type == "cpu" and can_share() else None
+        shares = team.shares_memory and can_share() and like.device.type == "cpu"
+        self.shared = SharedMemory(whole * like.element_size()) if shares else None
         self.others: dict[int, torch.Tensor] = {}
         """Blocks of other processes of this machine."""
         if self.shared:

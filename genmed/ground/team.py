@@ -60,6 +60,8 @@ class Team:
     size: int = 1
     link: Link | None = None
     """To the others; None where there are none."""
+    shares_memory: bool = True
+    """Whether those of one machine may read what lies in each other's memory."""
 
     @property
     def leads(self) -> bool:
@@ -102,11 +104,11 @@ def is_member() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def join(shards: int, seconds: float, *, cuda: bool = False) -> Team:
+def join(shards: int, seconds: float, *, cuda: bool = False, share_memory: bool = True) -> Team:
     """The team of the processes that torchrun has started, once all are there. Raises TookPart in one not needed.
 
     Of so many as are no power of two, or more than there are shards, the last have nothing to do. seconds: how long one
-    is waited for. cuda: each has a GPU of its own. Raises TeamError.
+    is waited for. cuda: each has a GPU of its own. share_memory: see `Team`. Raises TeamError.
     """
     import torch.distributed as dist
     from torch._C._distributed_c10d import PrefixStore, TCPStore
@@ -137,7 +139,7 @@ def join(shards: int, seconds: float, *, cuda: bool = False) -> Team:
         )
     if rank >= size:
         raise TookPart
-    return Team(rank, size, Link(rank, size, store, groups))
+    return Team(rank, size, Link(rank, size, store, groups), share_memory)
 
 
 class _Groups(NamedTuple):

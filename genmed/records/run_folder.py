@@ -69,6 +69,8 @@ class RunDocument(Frozen):
     ended: datetime | None = None
     process: dict[str, Any]
     """host, boot_id, pid, started: tells whether the process still lives."""
+    launch: str | None = None
+    """What torchrun calls the start of the run's processes, if it has a name: started again by it, the run goes on."""
     tags: tuple[str, ...] = ()
     note: str = ""
     parent: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from genmed.engine.checkpoint import Checkpoint, read_chain, read_progress
 from genmed.engine.checkpoint_store import CheckpointStore
@@ -12,6 +13,7 @@ from genmed.engine.trace import RecordedTrace, read_whole_part
 from genmed.ground.errors import RecordError, TraceError
 from genmed.ground.files import sweep_temporaries, write_bytes
 from genmed.ground.team import Team, TookPart
+from genmed.records.config import Config
 from genmed.records.run_folder import RunDocument, RunFolder
 from genmed.workflows.acceptance import explain, find_differences, note_accepted, replace_records, take_accepted
 from genmed.workflows.assemble import Session, assemble
@@ -20,7 +22,7 @@ from genmed.workflows.execute import execute
 from genmed.workflows.identity import read_config
 from genmed.workflows.index import Index, open_for_writing, record_of
 from genmed.workflows.mending import mend_code_record, mend_data_record
-from genmed.workflows.reporting import Reporter
+from genmed.workflows.reporting import Reporter, Silent
 from genmed.workflows.team import agree, assist, hand_over, joined
 from genmed.workflows.tensorboard import check_package
 from genmed.workflows.train import open_store
@@ -48,25 +50,31 @@ def resume(
     if tensorboard or config.run.tensorboard:
         check_package()
     with joined(config) as team:
-        if team.leads:
-            return _lead(team, folder, root, reporter, data_root, accept, tensorboard)
-        if team.hear(False, patiently=True):
-            session = assemble(config, reporter, trust_stamps=False, team=team)
-            agree(session)
-            assist(session, hand_over(session, None))
-        raise TookPart
+        if not team.leads:
+            go_along(team, config)
+        return go_on(team, folder, root, reporter, data_root=data_root, accept=accept, tensorboard=tensorboard)
 
 
-def _lead(
+def go_along(team: Team, config: Config) -> NoReturn:
+    """Takes part in what the leader goes on with. Raises TookPart at its end."""
+    if team.hear(False, patiently=True):
+        session = assemble(config, Silent(), trust_stamps=False, team=team)
+        agree(session)
+        assist(session, hand_over(session, None))
+    raise TookPart
+
+
+def go_on(
     team: Team,
     folder: RunFolder,
     root: Path,
     reporter: Reporter,
-    data_root: Path | None,
-    accept: Collection[str],
-    tensorboard: bool,
+    *,
+    data_root: Path | None = None,
+    accept: Collection[str] = (),
+    tensorboard: bool = False,
 ) -> RunFolder:
-    """Goes on and keeps the record."""
+    """The part of `resume` of the process that keeps the record."""
     with claimed(folder, root) as document:
         if is_complete(document, reporter):  # by another process meanwhile
             team.hear(False, patiently=True)

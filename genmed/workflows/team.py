@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from genmed.engine.checkpoint import Checkpoint
@@ -14,10 +16,12 @@ from genmed.engine.loop import EpochReport, Training
 from genmed.engine.progress import Progress
 from genmed.engine.step import StepRecord
 from genmed.engine.trace import NoTrace
-from genmed.ground.errors import EnvironmentMismatch, GenmedError, RunError
+from genmed.ground.errors import EnvironmentMismatch, GenmedError, RecordError, RunError
+from genmed.ground.shared_memory import name_machine
 from genmed.ground.team import ALONE, Team, TeamError, TookPart, is_member, join, leave
 from genmed.records.config import Config
 from genmed.records.environment import compare_environments
+from genmed.records.run_folder import RunDocument, RunFolder, list_run_folders, now
 from genmed.workflows.assemble import Session, choose_device
 from genmed.workflows.execute import evaluate_final, make_loader
 from genmed.workflows.recording import StopSignal
@@ -34,7 +38,7 @@ def joined(config: Config) -> Iterator[Team]:
         return
     compute = config.compute
     cuda = choose_device(compute.device) == "cuda"
-    team = join(compute.shards, compute.patience_seconds, cuda=cuda)
+    team = join(compute.shards, compute.patience_seconds, cuda=cuda, share_memory=compute.share_memory)
     try:
         yield team
     except (TeamError, TookPart):
@@ -46,6 +50,42 @@ def joined(config: Config) -> Iterator[Team]:
         raise
     finally:
         leave()
+
+
+def name_launch() -> str | None:
+    """What torchrun calls the start of this process: the same after it has started its processes again.
+
+    By `--rdzv-id` a batch system gives the same name to a job that is queued again. None where it was not torchrun.
+    """
+    if not is_member():
+        return None
+    name = os.environ["TORCHELASTIC_RUN_ID"]
+    return name if name != "none" else f"process {os.getppid()} of {name_machine()}"  # torchrun itself
+
+
+def find_begun(root: Path, config: Config) -> str | None:
+    """The folder of the newest run of this config that was begun under this launch, whose processes are gone.
+
+    None where there is none, or it is complete and torchrun has been started anew.
+    """
+    launch = name_launch()
+    if launch is None:
+        return None
+    fingerprint = config.replace(**{"compute.device": choose_device(config.compute.device)}).fingerprint
+    found: list[tuple[RunFolder, RunDocument]] = []
+    for folder in list_run_folders(root):
+        with suppress(RecordError):  # what is wrong with another run is no concern of this one
+            document = folder.read()
+            if (document.launch, document.config_fingerprint) == (launch, fingerprint):
+                found.append((folder, document))
+    if not found:
+        return None
+    folder, document = max(found, key=lambda entry: entry[1].created)
+    if document.status == "completed" and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        return None
+    if document.status == "running":  # by processes that torchrun has ended before it started these
+        folder.update(status="interrupted", ended=now(), error="its processes were started again")
+    return folder.name
 
 
 def agree(session: Session) -> None:

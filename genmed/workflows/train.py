@@ -16,18 +16,20 @@ from genmed.ground.team import TookPart
 from genmed.parts.data.datasets import find_dataset
 from genmed.records.config import ResolvedConfig, write_document
 from genmed.records.registry import open_registry
-from genmed.records.run_folder import RunDocument, RunFolder, check_root, new_run_folder, now, this_process
+from genmed.records.run_folder import RUNS, RunDocument, RunFolder, check_root, new_run_folder, now, this_process
 from genmed.workflows.assemble import Session, assemble, list_user_files, write_data
 from genmed.workflows.execute import execute
 from genmed.workflows.identity import list_former
 from genmed.workflows.index import Index, open_for_writing, row_of
 from genmed.workflows.reporting import Reporter
-from genmed.workflows.team import agree, assist, joined
+from genmed.workflows.team import agree, assist, find_begun, joined, name_launch
 
 
 def train(resolved: ResolvedConfig, root: Path, reporter: Reporter) -> RunFolder:
     """Trains a new run below `root` and returns its folder; raises TookPart in the other processes of a team.
 
+    Where torchrun has started its processes again, or a batch system has started torchrun again under the same name,
+    the run goes on that was begun under it.
     Runs in a process that was started with the config's variables. Raises RequestError before anything is written
     (but the image cache), Interrupted, RunError.
     """
@@ -37,6 +39,14 @@ def train(resolved: ResolvedConfig, root: Path, reporter: Reporter) -> RunFolder
     if check_layout := find_dataset(data.dataset).check_layout:
         check_layout(Path(data.root), resolved.config)
     with joined(resolved.config) as team:
+        begun = team.hear(find_begun(root, resolved.config) if team.leads else None, patiently=True)
+        if begun:
+            from genmed.workflows.resume import go_along, go_on  # which needs what is below
+
+            if not team.leads:
+                go_along(team, resolved.config)
+            reporter.message(f"{begun} was begun under the same name of torchrun's: it goes on")
+            return go_on(team, RunFolder(root / RUNS / begun), root, reporter)
         session = assemble(resolved.config, reporter, team=team)
         agree(session)
         if team.leads:
@@ -49,7 +59,7 @@ def _lead(session: Session, resolved: ResolvedConfig, root: Path, reporter: Repo
     """Trains and keeps the record."""
     registry = open_for_writing(root)
     with new_run_folder(root, run_prefix(session)) as (run_id, building, folder):
-        document = write_record(building, run_id, folder.name, session, resolved)
+        document = write_record(building, run_id, folder.name, session, resolved, launch=name_launch())
     registry.add_run(row_of(folder, document))
     for line in introduce(session, folder):
         folder.log(line)

@@ -14,21 +14,25 @@ def find_port() -> int:
         return int(free.getsockname()[1])
 
 
-def start_team(
-    genmed: Genmed, size: int, *arguments: object, only: Mapping[int, Mapping[str, str]] | None = None, **environ: str
-) -> list[Command]:
-    """One command by so many processes. environ: of all of them; only: more for one, by rank."""
+def describe_team(size: int) -> list[dict[str, str]]:
+    """The variables that torchrun would give to each process."""
     common = {
         "WORLD_SIZE": str(size),
         "LOCAL_WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(find_port()),
         "TORCHELASTIC_RUN_ID": str(uuid.uuid4()),
-        **environ,
     }
+    return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
+
+
+def start_team(
+    genmed: Genmed, size: int, *arguments: object, only: Mapping[int, Mapping[str, str]] | None = None, **environ: str
+) -> list[Command]:
+    """One command by so many processes. environ: of all of them; only: more for one, by rank."""
     return [
-        genmed.start(*arguments, **common, RANK=str(rank), LOCAL_RANK=str(rank), **(only or {}).get(rank, {}))
-        for rank in range(size)
+        genmed.start(*arguments, **own, **environ, **(only or {}).get(rank, {}))
+        for rank, own in enumerate(describe_team(size))
     ]
 
 

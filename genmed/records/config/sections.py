@@ -325,6 +325,8 @@ class Compute(Section):
     """Fixed slices of each batch on which the arithmetic is defined: a power of two."""
     processes: Free[Annotated[Count, AfterValidator(_check_power_of_two)]] = 1
     """Processes that compute the shards together: a power of two, at most the shards."""
+    share_memory: Free[bool] = True
+    """Whether those of one machine read each other's sums where they lie, and send them only to other machines."""
     patience_seconds: Free[Positive] = 300.0
     """How long one of these waits for another before it takes it for lost."""
     num_workers: Free[Natural] = 0

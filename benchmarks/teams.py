@@ -2,14 +2,15 @@
 
     uv run python benchmarks/teams.py [--model resnet18] [--image-size 64] [--batch-size 32] [--steps 12] [--rounds 3]
 
-Each row is a team of W processes with so many threads each, started by torchrun's engine as `genmed train --processes W`
+Each row is a team of W processes with so many threads each, started by torchrun's engine as `genmed train --processes`
 does; rounds go through all rows in random order. A step is the training's own, strict, with its trace, without
-checkpoints. Images/s are the median over the rounds of the median step after three of warm-up; the ratio is to the first
-row of the same round (one shard, all cores in one process), with a 95% bootstrap interval.
+checkpoints. Images/s are the median over the rounds of the median step after three of warm-up; the ratio is to the
+first row of the same round (one shard, all cores in one process), with a 95% bootstrap interval.
 
-Sent: bytes that a process sends for sums, by what a ring all-reduce sends (2 (W - 1) / W of the gradients' size). In sums:
-what a step spends after its backward in waiting for sums that are under way, and in the other messages of a step; the
-rest of them passes beside the backward, if there are cores for it.
+Sums are read where they lie, as between the processes of one machine, or sent, as between machines (here over the
+loopback, whose work the same cores have to do). Sent: bytes that a process sends for them in a step, and by what a ring
+all-reduce sends (2 (W - 1) / W of the gradients' size). In sums: what a step spends after its backward in waiting for
+sums that are under way, and in the other messages of a step; the rest passes beside the backward.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from genmed.workflows.configure import configure, interpreter_variables
 
 WARM_UP = 3
 CORES = 2
+Row = tuple[int, int, int, str]
+"""Shards, processes, threads, and how sums come from one to the other."""
 
 
 def main() -> None:
@@ -51,45 +54,34 @@ def main() -> None:
     from steps import bootstrap_median
 
     print(describe_machine("torch"))
-    print(
-        f"{chosen.model}, {chosen.image_size} px, batch {chosen.batch_size}, {chosen.steps} steps, {chosen.rounds} rounds\n"
-    )
-    rows = [(1, 1, CORES), (1, 1, 1), (2, 1, 1), (2, 2, 1), (4, 1, 1), (4, 2, 1), (4, 4, 1)]
-    found: dict[tuple[int, int, int], list[dict[str, float]]] = {row: [] for row in rows}
+    size = f"{chosen.image_size} px, batch {chosen.batch_size}"
+    print(f"{chosen.model}, {size}, {chosen.steps} steps, {chosen.rounds} rounds\n")
+    rows: list[Row] = [(1, 1, CORES, ""), (1, 1, 1, ""), (2, 1, 1, ""), (4, 1, 1, "")]
+    rows += [(shards, processes, 1, way) for shards, processes in ((2, 2), (4, 2), (4, 4)) for way in ("read", "sent")]
+    found: dict[Row, list[dict[str, float]]] = {row: [] for row in rows}
     for _ in range(chosen.rounds):
         for row in random.sample(rows, len(rows)):
             found[row].append(start(*row))
     table = []
-    for (shards, processes, threads), measured in found.items():
+    for (shards, processes, threads, way), measured in found.items():
         speed = statistics.median(chosen.batch_size / entry["step"] for entry in measured)
         ratios = [base["step"] / entry["step"] for base, entry in zip(found[rows[0]], measured, strict=True)]
         ratio, low, high = bootstrap_median(ratios)
         ring = 2 * (processes - 1) / processes * measured[0]["gradients"]
-        sent = f"{measured[0]['sent'] / 1e6:.1f}" if ring else ""
-        of_ring = f"{measured[0]['sent'] / ring:.3f}" if ring else ""
+        sent = f"{measured[0]['sent'] / 1e6:.1f}" if way == "sent" else ""
+        of_ring = f"{measured[0]['sent'] / ring:.3f}" if way == "sent" else ""
         share = f"{statistics.median(entry['sums'] / entry['step'] for entry in measured):.1%}" if ring else ""
-        table.append(
-            [
-                shards,
-                processes,
-                threads,
-                f"{speed:.0f}",
-                f"{ratio:.2f}",
-                f"{low:.2f} to {high:.2f}",
-                sent,
-                of_ring,
-                share,
-            ]
-        )
-    header = ["shards", "processes", "threads each", "images/s", "of the first row", "95% interval", "sent MB"]
-    print_table([*header, "of a ring's", "in sums"], [[str(cell) for cell in row] for row in table])
+        row = [shards, processes, threads, way, f"{speed:.0f}", f"{ratio:.2f}", f"{low:.2f} to {high:.2f}"]
+        table.append([str(cell) for cell in [*row, sent, of_ring, share]])
+    header = ["shards", "processes", "threads each", "sums", "images/s", "of the first row", "95% interval"]
+    print_table([*header, "sent MB", "of a ring's", "in sums"], table)
 
 
-def start(shards: int, processes: int, threads: int) -> dict[str, float]:
+def start(shards: int, processes: int, threads: int, way: str) -> dict[str, float]:
     """What the first of the processes measured."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        row = json.dumps([shards, threads])
+        row = json.dumps([shards, threads, way])
         command = [sys.executable, *sys.argv, "--row", row, "--report", str(report)]
         run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "--no-python"]
         subprocess.run([sys.executable, *run, *command], check=True, stderr=subprocess.DEVNULL)
@@ -98,7 +90,7 @@ def start(shards: int, processes: int, threads: int) -> dict[str, float]:
 
 def measure(chosen: argparse.Namespace) -> None:
     """In each of the processes."""
-    shards, threads = json.loads(chosen.row)
+    shards, threads, way = json.loads(chosen.row)
     flags = {
         "model.name": chosen.model,
         "data.image_size": chosen.image_size,
@@ -106,6 +98,7 @@ def measure(chosen: argparse.Namespace) -> None:
         "compute.device": "cpu",
         "compute.threads": threads,
         "compute.shards": shards,
+        "compute.share_memory": way != "sent",
     }
     config = configure(flags).config
     restart(interpreter_variables(config), beside=int(os.environ["WORLD_SIZE"]) > 1)

@@ -22,7 +22,10 @@ Arguments = Callable[..., list[object]]
 FREE = {
     "data.root",
     "compute.num_workers",
+    "compute.patience_seconds",
     "compute.prefetch",
+    "compute.processes",
+    "compute.share_memory",
     "compute.persistent_workers",
     "compute.images",
     "checkpoints.keep",
@@ -475,7 +478,14 @@ def test_fields_marked_free_are_those_that_a_run_may_differ_in() -> None:
 
 
 def test_fields_marked_free_change_no_bit(genmed: Genmed, trained: Genmed, tiny: Arguments, tmp_path: Path) -> None:
-    given = {"data.root": "", "run.trace": True, "run.name": "free", "run.tags": "[a]", "checkpoints.every_steps": 2}
+    given = {
+        "data.root": "",
+        "compute.processes": 1,
+        "run.trace": True,
+        "run.name": "free",
+        "run.tags": "[a]",
+        "checkpoints.every_steps": 2,
+    }
     changed = [f"{key}={given.get(key, flatten(change(key)[1])[key])}" for key in FREE if given.get(key) != ""]
     (tmp_path / "elsewhere").symlink_to(tiny()[4])
     more = [part for text in changed for part in ("--set", text)]

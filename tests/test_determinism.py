@@ -1,12 +1,13 @@
 """Determinism: the switches of torch, the variables of the interpreter, and trainings that nothing else can move."""
 
+import csv
 import json
 import os
 import random
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
-from itertools import groupby
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -415,7 +416,7 @@ def build_recording(num_classes):
 
 
 @pytest.mark.parametrize("shards", [1, 2])
-def test_every_global_generator_is_seeded_at_each_shard_of_each_step_and_each_evaluation(
+def test_every_global_generator_is_seeded_at_each_shard_of_each_step_and_each_batch_of_an_evaluation(
     genmed: Genmed, tiny: Arguments, tmp_path: Path, shards: int
 ) -> None:
     model, seen = write_model(tmp_path, RECORDING_MODEL), tmp_path / "seen.jsonl"
@@ -428,8 +429,13 @@ def test_every_global_generator_is_seeded_at_each_shard_of_each_step_and_each_ev
         [seed, random.Random(seed).getrandbits(32), int(np.random.RandomState(seed).randint(2**31))] for seed in seeds
     ]
     at_rest = [seed for training, seed, *_ in passes if not training][1:]  # the first is the dry step's
-    val, test = (derive_seed(SEED, "evaluate", side) for side in ("val", "test"))
-    assert [seed for seed, _ in groupby(at_rest)] == [val, test]
+    rows = list(csv.DictReader((genmed.run_folder() / "predictions.csv").read_text().splitlines()))
+    counts = Counter(row["split"] for row in rows)
+    of_side = {
+        side: [derive_seed(SEED, "evaluate", side, batch) for batch in range(-(-counts[side] // 8))]
+        for side in ("val", "test")
+    }
+    assert at_rest == of_side["val"] * 3 + of_side["test"]  # after each of two epochs, and of the best state
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import re
 import socket
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -229,18 +231,33 @@ class Link:
 
     def say_why(self, reason: Mapping[str, Any]) -> None:
         """Leaves word, for those who lose contact, of what ended this process. The first word stands."""
-        with suppress(RuntimeError):
-            told = {"rank": self._rank, "host": socket.gethostname(), **reason}
-            self._store.compare_set(WHY, "", json.dumps(told))
+        told = json.dumps({"rank": self._rank, "host": socket.gethostname(), **reason})
+        _ask(lambda: self._store.compare_set(WHY, "", told))
 
-    def hear_why(self, seconds: float = WAIT_FOR_WHY_SECONDS) -> dict[str, Any] | None:
+    def hear_why(self) -> dict[str, Any] | None:
         """What the first that ended has said, if it could."""
-        end = time.monotonic() + seconds
-        with suppress(RuntimeError):
-            while time.monotonic() < end:
-                if self._store.check([WHY]):
-                    return dict(json.loads(self._store.get(WHY)))
-                time.sleep(0.05)
+        end = time.monotonic() + WAIT_FOR_WHY_SECONDS
+        while not (found := _ask(lambda: self._store.check([WHY]) and self._store.get(WHY))):
+            if time.monotonic() > end:
+                return None
+            time.sleep(0.05)
+        return dict(json.loads(found))
+
+
+def _ask(work: Callable[[], T]) -> T | None:
+    """What the store answers; None where it does not: it may be beyond a link that is cut, and would be waited for."""
+    answers: queue.SimpleQueue[T | None] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(work())
+        except RuntimeError:
+            answers.put(None)
+
+    threading.Thread(target=ask, name="genmed-why", daemon=True).start()
+    try:
+        return answers.get(timeout=WAIT_FOR_WHY_SECONDS)
+    except queue.Empty:
         return None
 
 

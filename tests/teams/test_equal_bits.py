@@ -23,6 +23,7 @@ WAYS = {
     "augmented": ("--augmentation", "standard"),
     "bf16": ("--precision", "bf16"),
     "contiguous, workers": ("--set", "compute.memory_format=contiguous", "--num-workers", 1),
+    "sent, not read": ("--set", "compute.share_memory=false"),
     "stopped early": ("--patience", 1, "--set", "training.monitor=loss", "--set", "training.also_last=true"),
 }
 

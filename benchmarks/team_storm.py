@@ -89,7 +89,7 @@ def compare_models(models: list[str], steps: int) -> bool:
             root = Path(folder)
             keys = {**EVERYTHING, "model.name": model, "data.image_size": 32, "training.batch_size": 416}
             keys |= {"compute.precision": "bf16" if has_bf16() else "fp32", "training.max_steps": steps}
-                found = {f"{size}": train(root, keys, size) for size in SIZES}
+            found = {f"{size}": train(root, keys, size) for size in SIZES}
             found["2, sent"] = train(root, {**keys, "compute.share_memory": "false"}, 2)
         alone = found["1"]
         for size, run in found.items():

@@ -178,6 +178,11 @@ def assemble(config: Config, reporter: Reporter, *, trust_stamps: bool = True, t
     if device == "cuda" and team.size > 1:
         import torch
 
+        here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+        if here > gpus:
+            raise ConfigError(
+                f"{here} processes on this machine need a GPU each, and it has {gpus}", "take fewer, or --device cpu"
+            )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     config = config.replace(**{"compute.device": device})
     apply_settings(

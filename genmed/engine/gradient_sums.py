@@ -72,9 +72,11 @@ class GradientSums:
                 under_way.put(index, gradient)
             for index, gradient in under_way.wait():
                 self._parameters[index].grad = gradient
-        finally:
+        except BaseException:
             if self._under_way:
-                self._under_way.end()
+                self._under_way.abandon()
+            raise
+        finally:
             self._earlier, self._under_way = (), None
 
     def _begin(self) -> _UnderWay:
@@ -240,6 +242,7 @@ class _UnderWay:
         self._next = 0
         self._leaving: queue.SimpleQueue[_Bucket | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
+        self._abandoned = False
         self._thread = threading.Thread(target=self._add_up, args=(rank, size, link), name="genmed-sums", daemon=True)
         self._thread.start()
 
@@ -253,13 +256,14 @@ class _UnderWay:
 
     def wait(self) -> Iterator[tuple[int, torch.Tensor | None]]:
         """The sums, by parameter, once all have been put. Raises TeamError."""
-        self.end()
+        self._leaving.put(None)
         self.join()
         for bucket in self._buckets:
             yield from bucket.get()
 
-    def end(self) -> None:
-        """Nothing more will come."""
+    def abandon(self) -> None:
+        """Ends the thread, without a word to the others."""
+        self._abandoned = True
         self._leaving.put(None)
 
     def join(self) -> None:
@@ -272,8 +276,9 @@ class _UnderWay:
         try:
             while (bucket := self._leaving.get()) is not None:
                 bucket.add_up(rank, size, link)
-            for peer in {peer for bucket in self._buckets for peer in bucket.others}:
-                link.meet(peer)  # it has read all of this process's blocks
+            if not self._abandoned:
+                for peer in sorted({peer for bucket in self._buckets for peer in bucket.others}):
+                    link.meet(peer)  # it has read all of this process's blocks
         except BaseException as error:  # told where it can be heard
             self._error = error
 

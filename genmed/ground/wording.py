@@ -10,8 +10,8 @@ def say_count(count: int, what: str) -> str:
 
 
 def say_many(what: str) -> str:
-    """`studies` of a study."""
-    return f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    """`studies` of a study, `processes` of a process."""
+    return f"{what[:-1]}ies" if what.endswith("y") else f"{what}es" if what.endswith("s") else f"{what}s"
 
 
 def name_some(names: Sequence[str], most: int = 3) -> str:

@@ -25,7 +25,7 @@ from genmed.workflows.mending import mend_code_record, mend_data_record
 from genmed.workflows.reporting import Reporter, Silent
 from genmed.workflows.team import agree, assist, hand_over, joined
 from genmed.workflows.tensorboard import check_package
-from genmed.workflows.train import open_store
+from genmed.workflows.train import describe_processes, open_store
 
 
 def resume(
@@ -103,6 +103,8 @@ def go_on(
     where = describe_position(session, progress)
     folder.update(epochs_done=done, steps_done=progress.step, best_epoch=progress.best_epoch)
     folder.log(f"Resuming at {where}")
+    for line in describe_processes(session):
+        folder.log(line)
     reporter.message(f"resuming {document.id} at {where}")
     registry.replace_run(record_of(folder))
     index = Index(registry, reporter)

@@ -13,6 +13,7 @@ from genmed.ground.files import storage_errors, write_bytes, write_text
 from genmed.ground.fingerprints import digest_bytes
 from genmed.ground.sealed import write_sealed
 from genmed.ground.team import TookPart
+from genmed.ground.wording import say_count
 from genmed.parts.data.datasets import find_dataset
 from genmed.records.config import ResolvedConfig, write_document
 from genmed.records.registry import open_registry
@@ -155,12 +156,20 @@ def introduce(session: Session, folder: RunFolder) -> list[str]:
         f"PyTorch: {environment['packages']['torch']}",
         f"Device: {describe_device(environment, task.device)}",
         f"Threads: {config.compute.threads}, determinism: {config.compute.determinism}, {config.compute.precision}",
+        *describe_processes(session),
         f"Data: {data.facts.name}, {len(task.ids)} images ({counts}), {config.data.image_size} px",
         f"Split: {data.split.source}",
         f"Model: {config.model.name}, {sum(p.numel() for p in session.learner.model.parameters()):,} parameters,"
         f" {config.model.weights} weights",
     ]
     return lines + list(data.records.notes) + list(session.warnings)
+
+
+def describe_processes(session: Session) -> list[str]:
+    """`Shards: 4, on 2 processes`, where a batch has more than one."""
+    task = session.task
+    shards = task.config.compute.shards
+    return [f"Shards: {shards}, on {say_count(task.team.size, 'process')}"] if shards > 1 else []
 
 
 def describe_device(environment: dict[str, Any], device: str) -> str:

@@ -50,6 +50,10 @@ from tests.test_listing import complete
             "cells that differ in compute.num_workers alone would be the same runs (it changes no bit of a result)",
         ),
         ("--seeds 2 --grid seed=1,2", "--grid takes no seed"),
+        (
+            "--seeds 2 --set compute.shards=2 --set compute.processes=2",
+            "each run of a study is computed by one process (leave out compute.processes",
+        ),
         ("--seeds 2 --grid optimizer.lr=1,2 --grid optimizer.lr=3", "optimizer.lr is given twice"),
         ("--seeds 2 --grid optimizer.lr=1,2 --set optimizer.lr=3", "--grid optimizer.lr and --set both give"),
         ("--seeds 2 --metric auroc_marco", "has no metric 'auroc_marco' (did you mean auroc_macro"),

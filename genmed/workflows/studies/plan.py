@@ -68,6 +68,11 @@ def make_plan(
     for point in itertools.product(*axes.values()):
         chosen = dict(zip(axes, point, strict=True))
         resolved = configure({**flags, **chosen}, file=file, settings=settings, origins=told)
+        if resolved.config.compute.processes > 1:
+            raise ConfigError(
+                "each run of a study is computed by one process",
+                "leave out compute.processes, or use --jobs",
+            )
         values = flatten(resolved.config)
         cells.append(PlannedCell("", {key: values[key] for key in axes}, resolved))
     listed = "," in seeds

@@ -5,7 +5,7 @@
 1. Each model at 32 px with 4 shards, by torchrun's engine, as `genmed train --processes W` starts it: BatchNorm or
    LayerNorm, dropout, augmentation, SGD with momentum, clipped gradients, bf16 where the processor has it, and an epoch
    whose last batch is short. The traces of W = 1, 2 and 4 are compared, and that of W = 2 whose sums are sent.
-2. A run of resnet18_small on 2 or 4 processes. At a random moment one of them, drawn at random, gets SIGKILL; then
+2. A run of resnet18 at 32 px on 2 or 4 processes. At a random moment one of them, drawn at random, gets SIGKILL; then
    `genmed resume` with another number, to be killed again, until all kills are spent; then it runs to its end. Its
    trace is compared with that of a run which nobody disturbed.
 
@@ -108,7 +108,7 @@ def has_bf16() -> bool:
 def kill(kills: int) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        keys = {"model.name": "resnet18_small", "training.epochs": 4, "training.batch_size": 32, "run.report": "false"}
+        keys = {"model.name": "resnet18", "data.image_size": 32, "training.epochs": 3, "run.report": "false"}
         keys |= {"checkpoints.every_steps": 5, "augmentation.preset": "light"}
         alone = train(root, keys, 1)
         settings = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]

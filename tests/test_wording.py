@@ -11,6 +11,7 @@ from genmed.ground.wording import name_some, say_count
         (1, "image", "1 image"),
         (0, "image", "0 images"),
         (2000, "study", "2,000 studies"),
+        (4, "process", "4 processes"),
         (1, "row without an image", "1 row without an image"),
         (3, "entry without a patient", "3 entries without a patient"),
     ],

@@ -67,10 +67,10 @@ class GradientSums:
             sums = {index: self._sum_own(index) for index in left}
             if not self._buckets:
                 self._plan([sums[index] for index in left])
-            under_way = self._under_way or self._begin()
+            self._under_way = self._under_way or self._begin()
             for index, gradient in sums.items():
-                under_way.put(index, gradient)
-            for index, gradient in under_way.wait():
+                self._under_way.put(index, gradient)
+            for index, gradient in self._under_way.wait():
                 self._parameters[index].grad = gradient
         except BaseException:
             if self._under_way:
@@ -150,7 +150,7 @@ class _Bucket:
 
         self.members = members
         self._ends = np.cumsum([0, *(parameter.numel() for parameter in parameters)])
-        whole = -(-int(self._ends[-1]) // team.size) * team.size
+        whole = max(1, -(-int(self._ends[-1]) // team.size)) * team.size
         like = parameters[0]
         shares = team.shares_memory and can_share() and like.device.type == "cpu"
         self.shared = SharedMemory(whole * like.element_size()) if shares else None

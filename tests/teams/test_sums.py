@@ -93,9 +93,11 @@ def go_back(parameters: list[nn.Parameter], gradients: Gradients) -> None:
 
 
 def describe(gradients: Gradients) -> list[Any]:
-    """Bits and order in memory."""
+    """Bits and order in memory; of what has no element any order is the same."""
     return [
-        None if it is None else (it.stride(), it.detach().contiguous().reshape(-1).view(torch.uint8).tolist())
+        None
+        if it is None
+        else (it.stride() if it.numel() else (), it.detach().contiguous().reshape(-1).view(torch.uint8).tolist())
         for it in gradients
     ]
 

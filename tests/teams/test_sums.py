@@ -94,12 +94,12 @@ def go_back(parameters: list[nn.Parameter], gradients: Gradients) -> None:
 
 def describe(gradients: Gradients) -> list[Any]:
     """Bits and order in memory; of what has no element any order is the same."""
-    return [
-        None
-        if it is None
-        else (it.stride() if it.numel() else (), it.detach().contiguous().reshape(-1).view(torch.uint8).tolist())
-        for it in gradients
-    ]
+    return [None if it is None else (it.stride() if it.numel() else (), read_bytes(it)) for it in gradients]
+
+
+def read_bytes(tensor: torch.Tensor) -> list[int]:
+    bits: list[int] = tensor.detach().contiguous().reshape(-1).view(torch.uint8).tolist()
+    return bits
 
 
 def sum_together(team: Team, shards: int, seeds: list[int], bucket_bytes: int) -> list[list[Any]]:

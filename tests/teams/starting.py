@@ -31,7 +31,7 @@ def start_team(
 ) -> list[Command]:
     """One command by so many processes. environ: of all of them; only: more for one, by rank."""
     return [
-        genmed.start(*arguments, **own, **environ, **(only or {}).get(rank, {}))
+        genmed.start(*arguments, **{**own, **environ, **(only or {}).get(rank, {})})
         for rank, own in enumerate(describe_team(size))
     ]
 

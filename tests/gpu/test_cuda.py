@@ -16,6 +16,7 @@ from genmed.parts.data.augmentation import draw_epoch
 from genmed.parts.data.loader import Batch
 from tests.harness import Genmed
 from tests.resuming.runs import FRAGILE
+from tests.teams.starting import describe, run_team, start_team
 from tests.test_step import COUNT, list_batches, make_task
 from tests.verifying.faults import NOISY_BACKWARD
 
@@ -109,3 +110,18 @@ def test_step_on_cuda_waits_for_nothing_that_it_launched(tmp_path: Path) -> None
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert launched.wait().step == 2
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices")
+def test_run_is_the_same_on_one_gpu_and_on_two(genmed: Genmed, tiny: Arguments) -> None:
+    command = tiny("--device", "cuda", "--shards", 4)
+    alone, together = (describe(run_team(genmed, size, *command)) for size in (1, 2))
+    assert together == alone
+
+
+def test_more_processes_than_gpus_are_refused_in_one_line(genmed: Genmed, tiny: Arguments) -> None:
+    size = 2 * torch.cuda.device_count()
+    size = 1 << (size.bit_length() - 1)
+    results = [member.wait() for member in start_team(genmed, size, *tiny("--device", "cuda", "--shards", size))]
+    assert {result.code for result in results} == {2}
+    assert "on this machine need a GPU each" in results[0].json["error"]["message"]

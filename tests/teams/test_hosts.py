@@ -118,10 +118,10 @@ def test_two_hosts_give_the_same_trace_and_a_cut_link_ends_in_an_exact_resume(
     assert {key: json.loads(out)[key] for key in alone} == alone
     assert other_out == ""
 
-    slow = [*command, "--epochs", 60, "--name", "cut"]
+    slow = [*command, "--epochs", 30, "--set", "checkpoints.every_steps=10", "--name", "cut"]
     both = [hosts.start(host, genmed, *slow) for host in range(2)]
     begun = (genmed.root / "runs").glob
-    wait_for(lambda: any(begun("cut-*")) and read_document(genmed, "cut")["checkpoint_step"] >= 4, 120)
+    wait_for(lambda: any(begun("cut-*")) and read_document(genmed, "cut")["checkpoint_step"] >= 10, 120)
     hosts.cut()
     cut = time.monotonic()
     members = [child for process in both for child in psutil.Process(process.pid).children(recursive=True)]

@@ -147,7 +147,7 @@ class Endless:
     def __init__(self) -> None:
         self.read_so_far = 0
 
-    def read(self, batches: Sequence[Rows]) -> Iterator[Batch]:
+    def read(self, batches: Sequence[Rows], own: Sequence[Rows] | None = None) -> Iterator[Batch]:
         while True:
             self.read_so_far += 1
             if self.read_so_far == 10:

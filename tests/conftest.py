@@ -1,6 +1,6 @@
-"""Fixtures: real genmed processes, a small dataset in NIH's layout."""
+"""Fixtures: real genmed processes, a small dataset in NIH's layout, a database server."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import pytest
 
 from tests.harness import TINY_MODEL, Genmed, start_server
 from tests.make_nih import make_nih
+from tests.registries.postgresql import MissingServerError, Server
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +57,28 @@ def trained(
     result = prepared(*tiny())
     assert result.code == 0, result.err
     return prepared
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A server for all tests of a worker that use one; each makes a database of its own there."""
+    pytest.importorskip("psycopg", reason="no package psycopg, which `pip install 'genmed[postgres]'` brings")
+    try:
+        server = Server()
+    except MissingServerError as error:
+        pytest.skip(str(error))
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where registries are kept: in the root's file, or, one after the other, in an empty one on a server."""
+    kind = str(request.param)
+    monkeypatch.delenv("GENMED_REGISTRY", raising=False)
+    if kind == "postgresql":
+        monkeypatch.setenv("GENMED_REGISTRY", request.getfixturevalue("postgresql").make_registry())
+    return kind
 
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

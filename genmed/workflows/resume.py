@@ -69,8 +69,8 @@ def resume(
     folder.update(epochs_done=done, steps_done=progress.step, best_epoch=progress.best_epoch)
     folder.log(f"Resuming at {where}")
     reporter.message(f"resuming {document.id} at {where}")
-    registry.replace_run(record_of(folder))
-    index = Index(registry, reporter)
+    index, record = Index(registry, reporter), record_of(folder)
+    index.attempt(lambda registry: registry.replace_run(record))
     try:
         more = {"replace_steps": replace, "tensorboard": tensorboard}
         execute(session, folder, index, reporter, store, progress, data_root=data_root, **more)

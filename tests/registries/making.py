@@ -1,7 +1,6 @@
 """Rows and registries for the tests, and fresh processes that use them."""
 
 import multiprocessing
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, select
 
 from genmed.ground.errors import StorageError
 from genmed.records.registry import CheckpointRow, EvaluationRow, Registry, RunRow, VerificationRow, open_registry
+from genmed.records.registry.tables import Record
 
 START = datetime(2026, 1, 28, 19, 30, tzinfo=UTC)
 PROCESSES = multiprocessing.get_context("spawn")
@@ -66,12 +67,17 @@ def run_python(code: str, *arguments: object) -> str:
     return done.stdout
 
 
-def dump(root: Path) -> list[str]:
-    connection = sqlite3.connect(root / "registry.db")
-    try:
-        return list(connection.iterdump())
-    finally:
-        connection.close()
+def dump(registry: Registry) -> dict[str, list[Any]]:
+    """All rows of all tables, with all columns."""
+
+    def read(connection: Connection) -> dict[str, list[Any]]:
+        tables = Record.metadata.sorted_tables
+        return {
+            table.name: [dict(row._mapping) for row in connection.execute(select(table).order_by(*table.primary_key))]
+            for table in tables
+        }
+
+    return registry.read(read)
 
 
 def run_process(target: Callable[[Path], None], root: Path) -> int | None:

@@ -9,7 +9,7 @@ import pytest
 
 from genmed.records.registry import FINAL, RunRecord, migrate, open_registry, seals
 from genmed.records.registry.tables import Record
-from tests.registries.making import START, dump, make_registry, make_run, refused, run_python
+from tests.registries.making import START, make_registry, make_run, refused, run_python
 
 OLDEST = Path(__file__).parent / "0001.sql"
 
@@ -92,6 +92,14 @@ def _read_seals(root: Path) -> list[list[tuple[str, ...]]]:
         connection.close()
 
 
+def _dump(root: Path) -> list[str]:
+    connection = sqlite3.connect(root / "registry.db")
+    try:
+        return list(connection.iterdump())
+    finally:
+        connection.close()
+
+
 def _load_oldest(root: Path) -> None:
     root.mkdir(exist_ok=True)
     connection = sqlite3.connect(root / "registry.db")
@@ -155,10 +163,10 @@ def test_migration_that_builds_a_table_anew_keeps_the_rows_that_refer_to_it(
 def test_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "root"
     _load_oldest(root)
-    before = dump(root)
+    before = _dump(root)
     _release_next(tmp_path, monkeypatch, last='op.execute("INSERT INTO nowhere VALUES (1)")')
     assert "no such table: nowhere" in refused(root, create=False).message
-    assert dump(root) == before
+    assert _dump(root) == before
 
 
 def test_migrating_prints_nothing_and_leaves_logging_alone(tmp_path: Path) -> None:

@@ -81,6 +81,16 @@ def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     return kind
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def blank(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As `database`, where there is no registry yet."""
+    kind = str(request.param)
+    monkeypatch.delenv("GENMED_REGISTRY", raising=False)
+    if kind == "postgresql":
+        monkeypatch.setenv("GENMED_REGISTRY", request.getfixturevalue("postgresql").make_blank())
+    return kind
+
+
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 

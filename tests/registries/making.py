@@ -1,10 +1,13 @@
 """Rows and registries for the tests, and fresh processes that use them."""
 
 import multiprocessing
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +91,26 @@ def run_process(target: Callable[[Path], None], root: Path) -> int | None:
     return process.exitcode
 
 
-def run_processes(target: Any, root: Path, count: int) -> None:
-    barrier = PROCESSES.Barrier(count)
-    processes = [PROCESSES.Process(target=target, args=(root, number, barrier)) for number in range(count)]
+@contextmanager
+def started(target: Any, root: Path, count: int, server: ForkServerContext) -> Iterator[list[ForkServerProcess]]:
+    """Real processes that run `target(root, number, barrier)`, forked from one that has imported all they need; all
+    come to a good end.
+    """
+    barrier, told = server.Barrier(count), {"GENMED_REGISTRY": os.environ.get("GENMED_REGISTRY", "")}
+    processes = [server.Process(target=_begin, args=(target, told, root, number, barrier)) for number in range(count)]
     for process in processes:
         process.start()
+    yield processes
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * count
+
+
+def _begin(target: Any, told: dict[str, str], *arguments: object) -> None:
+    os.environ.update(told)
+    target(*arguments)
+
+
+def run_processes(target: Any, root: Path, count: int, server: ForkServerContext) -> None:
+    with started(target, root, count, server):
+        pass

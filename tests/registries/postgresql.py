@@ -17,6 +17,8 @@ PROGRAMS = ("initdb", "pg_ctl", "postgres")
 IN_GERMAN_ORDER = ["--locale-provider=icu", "--icu-locale=de-DE"]
 """So that text is not ordered by its bytes unless it is asked for; before PostgreSQL 15 initdb does not know it."""
 USER = "genmed"
+GUARDED = "guarded"
+"""The name of a user who has to give a password; a test makes it."""
 QUICK = ["-c", "fsync=off", "-c", "full_page_writes=off"]
 
 
@@ -38,6 +40,8 @@ class Server:
         plain = ["--pgdata", self._data, "--username", USER, "--auth", "trust", "--encoding", "UTF8", "--no-sync"]
         if self._run("initdb", *plain, *IN_GERMAN_ORDER, check=False):
             self._run("initdb", *plain, "--locale", "C.UTF-8")
+        hba = self._data / "pg_hba.conf"
+        hba.write_text(f"host all {GUARDED} all scram-sha-256\n{hba.read_text()}")
         self.port = _find_port()
         places = ["listen_addresses=127.0.0.1", f"port={self.port}", f"unix_socket_directories={self.folder}"]
         options = [word for place in places for word in ("-c", place)] + ([] if durable else QUICK)
@@ -54,6 +58,18 @@ class Server:
     def restart(self) -> None:
         """As after a crash: connections break, and what was committed is found again."""
         self._run("pg_ctl", *self._options, "--mode", "immediate", "restart")
+
+    def turn_away(self) -> None:
+        """Starts it anew so that it answers and takes no connections, as while it starts up or shuts down."""
+        self.stop()
+        (self._data / "standby.signal").touch()
+        self._run("pg_ctl", "--pgdata", self._data, "--log", self.folder / "log", "--no-wait", "--options",
+                  f"{self._options[1]} -c hot_standby=off", "start")  # fmt: skip
+
+    def take_in(self) -> None:
+        """As it was before `turn_away`."""
+        (self._data / "standby.signal").unlink()
+        self.restart()
 
     def close(self) -> None:
         atexit.unregister(self.close)

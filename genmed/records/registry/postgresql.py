@@ -28,6 +28,9 @@ PARAMETERS: dict[str, Any] = {
 }
 """Of a connection, unless the URL says otherwise: a host that is gone or cut off is given up after half a minute."""
 
+OF_A_PING = ("host", "hostaddr", "port", "service", "dbname", "user", "connect_timeout")
+"""It needs no right to connect, and asks for no encryption, which may be what is refused."""
+
 ENCODING = "UTF8"
 MIGRATING = 0x67656E6D6564
 """The advisory lock (`genmed` in ASCII) of the one process that migrates."""
@@ -98,7 +101,7 @@ def _connect(
     try:
         return connect()
     except psycopg.OperationalError as error:
-        return _connect_again(error, connect, {name: value for name, value in wanted.items() if name != "context"})
+        return _connect_again(error, connect, wanted)
 
 
 def _connect_again(
@@ -116,7 +119,8 @@ def _connect_again(
         raise errors.SqlclientUnableToEstablishSqlconnection(said) from refused
     if said.startswith("failed to resolve host"):
         raise refused
-    match PGconn.ping(make_conninfo(**parameters).encode()):
+    place = {name: value for name, value in parameters.items() if name in OF_A_PING}
+    match PGconn.ping(make_conninfo(**place, sslmode="disable", gssencmode="disable").encode()):
         case Ping.OK:  # it refuses these parameters; or it was not ready a moment ago
             return connect()
         case Ping.REJECT:

@@ -22,7 +22,7 @@ the same; or they are dropped first."""
 
 OF_RUNS = (CHECKPOINTS, VERIFICATIONS, EVALUATIONS)
 MANY = 1000
-"""Rows in one statement."""
+"""Rows in one statement; of epochs a tenth, which have a row for each metric."""
 
 Item = TypeVar("Item")
 
@@ -106,7 +106,7 @@ def _copy_rows(source: Connection, target: Connection, table: Table, there: set[
 
     rows = (make_row(row) for row in read_whole(source, table) if row[owner] not in there)
     count = 0
-    for some in _batches(rows):
+    for some in _batches(rows, MANY):
         target.execute(insert(table), some)
         count += len(some)
     return count
@@ -117,13 +117,13 @@ def _copy_metrics(source: Connection, target: Connection, there: set[str]) -> in
         (run_id, epoch, values) for (run_id, epoch), values in read_epochs(source) if run_id not in there
     )
     count = 0
-    for some in _batches(epochs, MANY // 10):
+    for some in _batches(epochs, -(-MANY // 10)):
         insert_metrics(target, some)
         count += sum(len(values) for _, _, values in some)
     return count
 
 
-def _batches(rows: Iterable[Item], size: int = MANY) -> Iterator[list[Item]]:
+def _batches(rows: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """rows: of the source."""
     rest = iter(rows)
     while True:

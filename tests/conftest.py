@@ -1,5 +1,6 @@
 """Fixtures: real genmed processes, a small dataset in NIH's layout, a database server."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -89,6 +90,14 @@ def blank(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     if kind == "postgresql":
         monkeypatch.setenv("GENMED_REGISTRY", request.getfixturevalue("postgresql").make_blank())
     return kind
+
+
+@pytest.fixture
+def edited(server: ForkServerContext, trained: Genmed, tmp_path: Path) -> Genmed:
+    """genmed with a copy of the finished run that a test may edit."""
+    prepared = Genmed(server, tmp_path, trained.cache)
+    shutil.copytree(trained.root, prepared.root, dirs_exist_ok=True)
+    return prepared
 
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

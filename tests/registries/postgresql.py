@@ -71,9 +71,13 @@ class Server:
         (self._data / "standby.signal").unlink()
         self.restart()
 
+    @property
+    def runs(self) -> bool:
+        return (self._data / "postmaster.pid").exists()
+
     def close(self) -> None:
         atexit.unregister(self.close)
-        if (self._data / "postmaster.pid").exists():
+        if self.runs:
             self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 

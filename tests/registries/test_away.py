@@ -200,6 +200,7 @@ def test_server_that_is_restarted_in_the_middle_of_a_training(
     assert command.running
     result = command.wait()
     assert result.code == 0, result.err
+    assert not [line for line in result.err.splitlines() if "psycopg" in line or "Traceback" in line]
     _check_row(on_server)
     assert len(_open(on_server).metrics(result.json["id"])) == 30 + 1
 

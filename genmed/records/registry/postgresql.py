@@ -4,6 +4,7 @@ A connection lives for one transaction. So nothing is open when a process forks,
 server that was started anew is found again by the next transaction. psycopg is imported by the first connection alone.
 """
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,9 @@ def _connect(
     """A connection; its refusal has the SQLSTATE that libpq keeps to itself, where another attempt may succeed."""
     import psycopg
 
+    log = logging.getLogger("psycopg")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())  # else Python prints what it logs of connections that broke
     wanted = {**PARAMETERS, **parameters}
 
     def connect() -> "psycopg.Connection[Any]":

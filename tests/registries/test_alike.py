@@ -80,7 +80,9 @@ def _ask_all(registry: Registry) -> list[Any]:
     return [*found, [ask(run_id) for run_id in ids for ask in of_run]]
 
 
-def test_text_is_the_same(both: tuple[Registry, Registry]) -> None:
+def test_text_is_the_same(both: tuple[Registry, Registry], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")  # as a shell may have it set for other programs
+
     def write(registry: Registry) -> None:
         for number, text in enumerate(TEXTS):
             run_id, name = f"{number:08x}", f"{text[:99]}{number}"

@@ -111,7 +111,8 @@ def test_processes_writing_of_one_run_at_once_lose_nothing(
     registry = make_registry(tmp_path, make_run())
     run_processes(_write_of_one_run, tmp_path, 6, server)
     assert len(registry.verifications("3fa9c2d1")) == 6 * 4
-    assert sorted(row.name for row in registry.evaluations("3fa9c2d1")) == [f"of {number}" for number in range(6)]
+    names = sorted(row.name for row in registry.evaluations("3fa9c2d1"))
+    assert names == [*(f"of {number}" for number in range(6)), "of all"]
     assert registry.metrics("3fa9c2d1") == {0: {"a": 0.5}}
     registry.check()
     assert registry.run("3fa9c2d1").steps_done in range(6)
@@ -125,6 +126,7 @@ def _write_of_one_run(root: Path, number: int, barrier: Any) -> None:
         created = START + timedelta(seconds=10 * number + turn)
         registry.record_verification(make_verification("3fa9c2d1", "identical", created))
         registry.record_evaluation(make_evaluation("3fa9c2d1", f"of {number}"))
+        registry.record_evaluation(make_evaluation("3fa9c2d1", "of all", images=number))
         registry.record_epoch("3fa9c2d1", 0, {"a": 0.5}, steps_done=number)
 
 

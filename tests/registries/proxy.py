@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+DONE = b"Z\0\0\0\x05I"
+"""What a server's answer ends with when no transaction is open any more."""
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER, so that to close a connection breaks it."""
 
@@ -35,9 +37,10 @@ class Proxy:
                     if not data:
                         return
                     (server if source is client else client).sendall(data)
-                    if source is client and b"COMMIT" in data and self.lose > 0:
+                    if source is client and b"COMMIT\0" in data and self.lose > 0:
                         self.lose, self.lost = self.lose - 1, self.lost + 1
-                        server.recv(65536)  # it has done it, and says so
+                        while not server.recv(65536).endswith(DONE):
+                            pass
                         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                         return
 

@@ -115,7 +115,11 @@ def test_processes_writing_of_one_run_at_once_lose_nothing(
     assert names == [*(f"of {number}" for number in range(6)), "of all"]
     assert registry.metrics("3fa9c2d1") == {0: {"a": 0.5}}
     registry.check()
-    assert registry.run("3fa9c2d1").steps_done in range(6)
+    run = registry.run("3fa9c2d1")
+    assert [getattr(run, name) for name in OF_EACH] == [3] * 6
+
+
+OF_EACH = ("seed", "pid", "epochs_total", "epochs_done", "steps_done", "process_started")
 
 
 def _write_of_one_run(root: Path, number: int, barrier: Any) -> None:
@@ -127,7 +131,8 @@ def _write_of_one_run(root: Path, number: int, barrier: Any) -> None:
         registry.record_verification(make_verification("3fa9c2d1", "identical", created))
         registry.record_evaluation(make_evaluation("3fa9c2d1", f"of {number}"))
         registry.record_evaluation(make_evaluation("3fa9c2d1", "of all", images=number))
-        registry.record_epoch("3fa9c2d1", 0, {"a": 0.5}, steps_done=number)
+        registry.record_epoch("3fa9c2d1", 0, {"a": 0.5})
+        registry.update_run("3fa9c2d1", **{OF_EACH[number]: turn})
 
 
 def test_readers_that_find_one_new_run_at_once_all_succeed(
@@ -142,7 +147,7 @@ def _take_in(root: Path, number: int, barrier: Any) -> None:
     registry = open_registry(root, create=False)
     assert registry is not None
     for turn in range(5):
-        barrier.wait()
+        barrier.wait(30)
         registry.replace_run(RunRecord(make_run(f"{turn:08x}"), metrics={0: {"a": 0.5}}))
 
 

@@ -1,6 +1,7 @@
-"""Fixtures: real genmed processes, a small dataset in NIH's layout."""
+"""Fixtures: real genmed processes, a small dataset in NIH's layout, a database server."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from tests.harness import TINY_MODEL, Genmed, start_server
 from tests.make_nih import make_nih
+from tests.registries.postgresql import MissingServerError, Server
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +57,46 @@ def trained(
     prepared = Genmed(server, tmp_path_factory.mktemp("trained"), image_cache)
     result = prepared(*tiny())
     assert result.code == 0, result.err
+    return prepared
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A server for all tests of a worker that use one; each makes a database of its own there."""
+    pytest.importorskip("psycopg", reason="no package psycopg, which `pip install 'genmed[postgres]'` brings")
+    try:
+        server = Server()
+    except MissingServerError as error:
+        pytest.skip(str(error))
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where registries are kept: in the root's file, or, one after the other, in an empty one on a server."""
+    kind = str(request.param)
+    monkeypatch.delenv("GENMED_REGISTRY", raising=False)
+    if kind == "postgresql":
+        monkeypatch.setenv("GENMED_REGISTRY", request.getfixturevalue("postgresql").make_registry())
+    return kind
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def blank(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As `database`, where there is no registry yet."""
+    kind = str(request.param)
+    monkeypatch.delenv("GENMED_REGISTRY", raising=False)
+    if kind == "postgresql":
+        monkeypatch.setenv("GENMED_REGISTRY", request.getfixturevalue("postgresql").make_blank())
+    return kind
+
+
+@pytest.fixture
+def edited(server: ForkServerContext, trained: Genmed, tmp_path: Path) -> Genmed:
+    """genmed with a copy of the finished run that a test may edit."""
+    prepared = Genmed(server, tmp_path, trained.cache)
+    shutil.copytree(trained.root, prepared.root, dirs_exist_ok=True)
     return prepared
 
 

@@ -28,7 +28,7 @@ from tests.harness import TINY_MODEL, Command, Genmed, Result, _run_command, edi
 Arguments = Callable[..., list[object]]
 RUN = (
     "schema id name status path seed dataset model device epochs_done steps_done metrics fingerprint trace_digest"
-    " checkpoints parent accepted tags note hidden benchmark"
+    " checkpoints parent accepted tags note hidden benchmark host"
 ).split()
 VERIFY = "schema verdict run steps_compared steps_total first_divergence cause metrics".split()
 LIST = "id name status path seed dataset model device epochs_done steps_done fingerprint trace_digest".split()
@@ -45,14 +45,6 @@ def three(
     for name in ("alpha", "alpha", "beta"):
         result = prepared(*tiny("--name", name, "--epochs", 1, "--tag", "a b", "--tag", name, "--note", "é"))
         assert result.code == 0, result.err
-    return prepared
-
-
-@pytest.fixture
-def edited(server: ForkServerContext, trained: Genmed, tmp_path: Path) -> Genmed:
-    """genmed with a copy of the finished run that a test may edit."""
-    prepared = Genmed(server, tmp_path, trained.cache)
-    shutil.copytree(trained.root, prepared.root, dirs_exist_ok=True)
     return prepared
 
 

@@ -87,10 +87,11 @@ def test_readme_names_only_options_that_exist(
     commands = ("train", "resume", "verify", "compare", "evaluate", "report", "card", "predict", "export")
     commands += ("list", "show", "env", "tag", "note", "rm")
     of_data = ("data list", "data check", "data show", "data cache")
+    of_registries = ("registry copy",)
     of_studies = ("study", "study resume", "study show", "study list")
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("TERM", "dumb")
-    for command in (*commands, *of_data, *of_studies):
+    for command in (*commands, *of_data, *of_registries, *of_studies):
         assert run([*command.split(), "--help"]) == 0
     known = capsys.readouterr().out
     used = {option for line in re.findall(r"genmed [a-z]+ [^`\n]*", text) for option in re.findall(r"--[a-z-]+", line)}

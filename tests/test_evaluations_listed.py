@@ -2,21 +2,9 @@
 
 import json
 import shutil
-from multiprocessing.context import ForkServerContext
-from pathlib import Path
-
-import pytest
 
 from genmed.records.registry import EvaluationRow, open_registry
 from tests.harness import Genmed
-
-
-@pytest.fixture
-def edited(server: ForkServerContext, trained: Genmed, tmp_path: Path) -> Genmed:
-    """genmed with a copy of the finished run that a test may edit."""
-    prepared = Genmed(server, tmp_path, trained.cache)
-    shutil.copytree(trained.root, prepared.root, dirs_exist_ok=True)
-    return prepared
 
 
 def read_rows(genmed: Genmed) -> list[EvaluationRow]:

@@ -26,8 +26,12 @@ from tests.registries.making import (
 
 
 @pytest.fixture(autouse=True)
-def _no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GENMED_REGISTRY", raising=False)
+def _on_each_database(database: str) -> None:
+    """All that follows holds for a file and for a server."""
+
+
+IN_A_FILE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+"""For what no database has a part in."""
 
 
 def test_run_comes_back_as_it_was_added(tmp_path: Path) -> None:
@@ -50,6 +54,7 @@ def test_times_come_back_aware_and_in_utc(tmp_path: Path) -> None:
         make_run(created=START.replace(tzinfo=None))
 
 
+@IN_A_FILE
 @pytest.mark.parametrize("wrong", [{"status": "done"}, {"id": "3FA9C2D1"}, {"colour": "red"}, {"seed": "many"}])
 def test_row_with_a_wrong_field_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
@@ -106,6 +111,7 @@ def test_writing_about_a_run_that_is_gone_says_so(tmp_path: Path) -> None:
             attempt()
 
 
+@IN_A_FILE
 def test_registry_that_vanished_is_not_made_anew_by_a_write(tmp_path: Path) -> None:
     registry = make_registry(tmp_path, make_run())
     (tmp_path / "registry.db").unlink()
@@ -264,6 +270,7 @@ def named(tmp_path: Path) -> Registry:
     )
 
 
+@IN_A_FILE
 @pytest.mark.parametrize(
     ("reference", "run_id"),
     [
@@ -283,6 +290,7 @@ def test_reference_finds_the_one_run_that_it_fits(named: Registry, reference: st
     assert named.find(reference).id == run_id
 
 
+@IN_A_FILE
 @pytest.mark.parametrize(
     ("reference", "message", "hint"),
     [
@@ -380,11 +388,11 @@ def test_rebuild_leaves_alone_what_changed_while_the_folders_were_read(tmp_path:
 def test_rebuild_that_fails_leaves_the_registry_as_it_was(tmp_path: Path) -> None:
     registry = make_registry(tmp_path, make_run("00000001"))
     registry.record_epoch("00000001", 0, {"val": 0.5})
-    before = dump(tmp_path)
+    before = dump(registry)
     broken = replace(_record("00000002"), metrics={0: {"val": "high"}})  # type: ignore[dict-item]
     with pytest.raises(TypeError):
         registry.rebuild([_record("00000001"), broken])
-    assert dump(tmp_path) == before
+    assert dump(registry) == before
 
 
 def test_rebuild_refuses_two_folders_of_one_run(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from genmed.cli import (
     export,
     marks,
     predict,
+    registry,
     remove,
     report,
     resume,
@@ -56,6 +57,7 @@ app.command("show")(show.command)
 app.command("env")(env.command)
 app.add_typer(data.app, name="data")
 app.add_typer(study.app, name="study")
+app.add_typer(registry.app, name="registry")
 
 
 @app.callback(invoke_without_command=True)

@@ -35,6 +35,7 @@ def print_results(described: dict[str, Any]) -> None:
             ("run", described["name"]),
             ("status", described["status"]),
             ("folder", described["path"]),
+            ("host", described["host"]),
             ("epochs, steps", f"{described['epochs_done']}, {described['steps_done']}"),
             ("fingerprint", described["fingerprint"] or "-"),
             ("trace", described["trace_digest"] or "-"),

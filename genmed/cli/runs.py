@@ -74,7 +74,7 @@ INTERVAL = "95% interval"
 def _print_runs(runs: list[dict[str, Any]]) -> None:
     from genmed.cli.output import print_table, show_number
 
-    columns = ["name", "status", "epochs", "test AUROC", INTERVAL, "device", "created", "tags"]
+    columns = ["name", "status", "epochs", "test AUROC", INTERVAL, "device", "host", "created", "tags"]
     rows = [
         [
             run["name"],
@@ -83,18 +83,27 @@ def _print_runs(runs: list[dict[str, Any]]) -> None:
             show_number(run["test_auroc_macro"]),
             _show_interval(run["test_auroc_macro_low"], run["test_auroc_macro_high"]),
             run["device"],
+            run["host"] or "-",
             _show_time(run["created"]),
             " ".join(run["tags"]),
         ]
         for run in runs
     ]
+    expendable = ["device", "created", "epochs", "tags", INTERVAL]
     print_table(
         columns,
         rows,
         numbers=["epochs", "test AUROC", INTERVAL],
-        whole=["name", "status", "device", "created"],
-        expendable=["device", "created", "epochs", "tags", INTERVAL],
+        whole=["name", "status", "device", "host", "created"],
+        expendable=["host", *expendable] if _are_all_here(runs) else [*expendable, "host"],
     )
+
+
+def _are_all_here(runs: list[dict[str, Any]]) -> bool:
+    """Whether the host says nothing, as where one machine trains all of them."""
+    from genmed.records.environment import host_name
+
+    return {run["host"] for run in runs} <= {host_name(), None}
 
 
 def _show_interval(low: float | None, high: float | None) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 from genmed.ground.errors import GenmedError, RecordError, RequestError
 from genmed.ground.files import storage_errors
-from genmed.records.environment import is_alive
-from genmed.records.registry import open_registry
+from genmed.records.environment import host_name, is_alive
+from genmed.records.registry import RunSummary, open_registry
 from genmed.records.run_folder import RunDocument, RunFolder, now, this_process
 
 SILENT_FOR = timedelta(minutes=5)
@@ -32,6 +32,12 @@ def find_last_sign(folder: RunFolder, heartbeat: datetime | None) -> datetime | 
         if path.is_file():
             signs.append(datetime.fromtimestamp(path.stat().st_mtime).astimezone())
     return max(signs, default=None)
+
+
+def runs_elsewhere(row: RunSummary) -> bool:
+    """Whether a run whose folder is not here works on another host, as far as the registry knows."""
+    silent = row.heartbeat is None or now() - row.heartbeat >= SILENT_FOR
+    return row.status == "running" and row.host not in (None, host_name()) and not silent
 
 
 def refuse_running(folder: RunFolder, document: RunDocument, root: Path) -> None:

@@ -113,6 +113,7 @@ def execute(
             if results:
                 write_predictions(path, session.task.classes, list_predictions(session, results))
         document = _complete(folder, index, progress, final.metrics, fingerprint)
+    index.settle(patiently=True)
     _evaluate(session, folder, reporter)
     return document
 
@@ -256,6 +257,7 @@ def _note_end(folder: RunFolder, index: Index, status: str, reason: str, details
     except (StorageError, RecordError):  # run.json still says running, and the process that it names will be dead
         return
     index.attempt(lambda registry: registry.update_run(document.id, **life_of(document)))
+    index.settle(patiently=False)
 
 
 def resume_command(folder: RunFolder, data_root: Path | None = None) -> str:

@@ -96,14 +96,15 @@ def _lead(
             checkpoint_step=progress.step,
         )
         note_accepted(building, changes, progress.step)
-    registry.replace_run(record_of(child))
+    index, record = Index(registry, reporter), record_of(child)
+    index.attempt(lambda registry: registry.replace_run(record))
     lines = introduce(session, child)
     lines.append(f"Continues: {parent.name}, from epoch {last.epoch}, step {last.step}")
     for line in lines:
         child.log(line)
         reporter.message(line)
     hand_over(session, progress)
-    execute(session, child, Index(registry, reporter), reporter, open_store(child, child.read(), session), progress)
+    execute(session, child, index, reporter, open_store(child, child.read(), session), progress)
     return child
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from genmed.engine.checkpoint import MANIFEST, Checkpoint, check_checkpoint, describe_whole, list_checkpoints
-from genmed.ground.errors import ConfigError, RecordError, RunNotFoundError, StorageError
+from genmed.ground.errors import ConfigError, GenmedError, RecordError, RunNotFoundError, StorageError
 from genmed.ground.sealed import read_sealed
 from genmed.records.config import flatten
 from genmed.records.config.sources import layer_of_file, resolve
@@ -28,32 +31,103 @@ from genmed.workflows.known import open_for_writing as open_for_writing
 from genmed.workflows.known import open_true as open_true
 from genmed.workflows.reporting import Reporter
 
+Write = Callable[[Registry], Any]
+Tell = Callable[[str], object]
+
+HASTE = 1.0
+"""Seconds that a training waits for a registry that is locked or away."""
+SHARE = 20
+"""After an attempt that failed there is no other for so many times as long as it took: a registry that stays away costs
+a training a twentieth of its time."""
+LONGEST_PAUSE = 60.0
+
 
 class Index:
-    """The registry as a running training uses it: what cannot be written now is said once, and `runs/` has it all."""
+    """The registry as a running training uses it: what cannot be written now is said once, and written when it can be.
+
+    Writes that failed are kept, and made in their order before the next one; the last by `settle`. If that fails too,
+    or the process is killed, `runs/` has it all, and the next command that lists the runs makes up for it. Checkpoints
+    are told of from beside the training, so it may be used by several threads.
+    """
 
     def __init__(self, registry: Registry, reporter: Reporter) -> None:
-        self.registry, self._reporter, self._complained = registry, reporter, False
+        self._patient, self._hasty, self._reporter = registry, registry.with_patience(HASTE), reporter
+        self._missed: deque[Write] = deque()
+        self._not_before, self._complained = 0.0, False
+        self._one_at_a_time = threading.Lock()
 
-    def attempt(self, write: Callable[[Registry], Any]) -> None:
-        try:
-            write(self.registry)
-        except (StorageError, RunNotFoundError) as error:
-            if not self._complained:
-                self._reporter.message(f"{error.message}; going on, `genmed list --rebuild` will make up for it")
-                self._complained = True
+    def attempt(self, write: Write, *, lasting: bool = True) -> None:
+        """lasting: that the write is due also later, as a sign of life is not."""
+        with self._one_at_a_time:
+            self._missed.append(write)
+            if time.monotonic() >= self._not_before:
+                self._catch_up(self._hasty)
+            if not lasting and self._missed:
+                self._missed.pop()
+
+    def settle(self, *, patiently: bool) -> None:
+        """Makes the writes that are missing, at the end of a training; patiently: waits as long as a command does."""
+        with self._one_at_a_time:
+            self._catch_up(self._patient if patiently else self._hasty)
+
+    def _catch_up(self, registry: Registry) -> None:
+        while self._missed:
+            write, start = self._missed.popleft(), time.monotonic()
+            try:
+                write(registry)
+            except RunNotFoundError as error:  # somebody removed its row; the next command that lists runs adds it
+                self._complain(error)
+            except StorageError as error:
+                self._missed.appendleft(write)
+                self._complain(error)
+                now = time.monotonic()
+                self._not_before = now + min(max(SHARE * (now - start), HASTE), LONGEST_PAUSE)
+                return
+
+    def _complain(self, error: GenmedError) -> None:
+        if not self._complained:
+            self._reporter.message(say_missed(error))
+            self._complained = True
+
+
+def write_now(root: Path, tell: Tell, write: Write, *, create: bool = False) -> None:
+    """One write of what a run's folder has by now; that it cannot be made is said, and stops nothing.
+
+    create: the registry, where there is none.
+    """
+    try:
+        if registry := open_registry(root, create=create):
+            write(registry)
+    except (StorageError, RunNotFoundError) as error:
+        tell(say_missed(error))
+
+
+def say_missed(error: GenmedError) -> str:
+    return f"{error.message}; going on, `genmed list --rebuild` will make up for it"
 
 
 def rebuild(root: Path, reporter: Reporter) -> int:
     """Makes the registry anew from `runs/`; a folder that cannot be read is named and left out. Returns the count.
 
-    A damaged registry is kept under another name.
+    A damaged registry file is kept under another name. On a server, where others may keep runs of another root, those
+    stay of which there is no folder here, unless their rows are damaged.
     """
     if aside := set_aside(root):
         reporter.message(f"the damaged registry is kept as {aside}")
     if not list_run_folders(root) and open_registry(root, create=False) is None:
         return 0  # reading where there is nothing makes nothing
-    return open_for_writing(root).rebuild(_read_records(root, reporter))
+    registry = open_for_writing(root)
+    taken: set[str] = set()
+
+    def read() -> Iterator[RunRecord]:
+        for record in _read_records(root, reporter):
+            taken.add(record.run.id)
+            yield record
+
+    count = registry.rebuild(read(), keep_sound=registry.on_server)
+    if elsewhere := sum(run.id not in taken for run in registry.names()) if registry.on_server else 0:
+        reporter.message(f"{elsewhere:,} of them have no folder below {root}, and stay as they are")
+    return count
 
 
 def _read_records(root: Path, reporter: Reporter) -> Iterator[RunRecord]:
@@ -66,17 +140,12 @@ def _read_records(root: Path, reporter: Reporter) -> Iterator[RunRecord]:
 
 def note_evaluation(folder: RunFolder, evaluation: Mapping[str, Any], reporter: Reporter) -> None:
     """Takes a document of `evaluations/` into the registry, if there is one; what cannot be written is said."""
-    try:
-        registry = open_registry(folder.path.absolute().parent.parent, create=False)
-    except StorageError as error:
-        reporter.message(error.say())
-        return
-    if registry:
-        row = evaluation_row(folder.read().id, evaluation)
-        Index(registry, reporter).attempt(lambda registry: registry.record_evaluation(row))
+    row = evaluation_row(folder.read().id, evaluation)
+    root = folder.path.absolute().parent.parent
+    write_now(root, reporter.message, lambda registry: registry.record_evaluation(row))
 
 
-def record_of(folder: RunFolder, tell: Callable[[str], object] = lambda text: None) -> RunRecord:
+def record_of(folder: RunFolder, tell: Tell = lambda text: None) -> RunRecord:
     """All rows of one run. tell: of evaluations that are damaged, and left out. Raises RecordError."""
     document = folder.read()
     metrics: dict[int, dict[str, float | None]] = {}
@@ -92,7 +161,7 @@ def record_of(folder: RunFolder, tell: Callable[[str], object] = lambda text: No
     return RunRecord(row_of(folder, document), metrics, checkpoints, verifications, evaluations)
 
 
-def _read_evaluations(folder: RunFolder, tell: Callable[[str], object]) -> Iterator[dict[str, Any]]:
+def _read_evaluations(folder: RunFolder, tell: Tell) -> Iterator[dict[str, Any]]:
     """A run can do without them: `genmed evaluate` makes them anew."""
     for path in sorted(folder.evaluations_path.glob("*.json")):
         try:

@@ -10,7 +10,7 @@ from typing import Any
 from genmed.ground.errors import RecordError
 from genmed.records.registry import EvaluationRow, Registry, RunSummary
 from genmed.records.run_folder import RunFolder
-from genmed.workflows.claim import find_last_sign, lives
+from genmed.workflows.claim import find_last_sign, lives, runs_elsewhere
 from genmed.workflows.known import open_true
 
 HEADLINE = "test_auroc_macro"
@@ -130,12 +130,12 @@ def judge_status(row: RunSummary, root: Path) -> str:
     """A run that says `running` is judged by its process, one of another host by its heartbeat."""
     if row.status != "running":
         return row.status
+    folder = RunFolder(root / row.path)
     try:
-        folder = RunFolder(root / row.path)
-        process = folder.read().process
+        alive = lives(folder.read().process, find_last_sign(folder, row.heartbeat))
     except RecordError:
-        return "interrupted"
-    return "running" if lives(process, find_last_sign(folder, row.heartbeat)) else "interrupted"
+        alive = not folder.path.is_dir() and runs_elsewhere(row)
+    return "running" if alive else "interrupted"
 
 
 def _describe(row: RunSummary, status: str, headline: Headline) -> dict[str, Any]:
@@ -149,6 +149,7 @@ def _describe(row: RunSummary, status: str, headline: Headline) -> dict[str, Any
         "dataset": row.dataset,
         "model": row.model,
         "device": row.device,
+        "host": row.host,
         "created": row.created.isoformat(),
         "epochs_done": row.epochs_done,
         "epochs_total": row.epochs_total,

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from genmed.ground.errors import RequestError
-from genmed.records.registry import open_registry
 from genmed.records.run_folder import RunDocument, RunFolder
 from genmed.workflows.claim import alone_with, refuse_running
-from genmed.workflows.index import Index
+from genmed.workflows.index import write_now
 from genmed.workflows.reporting import Reporter
 
 Change = Callable[[RunDocument], dict[str, Any]]
@@ -67,8 +66,7 @@ def mark(folder: RunFolder, root: Path, change: Change, reporter: Reporter) -> R
 
 def _write_row(document: RunDocument, root: Path, fields: dict[str, Any], reporter: Reporter) -> None:
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
-    if registry := open_registry(root, create=False):
-        Index(registry, reporter).attempt(lambda registry: registry.update_run(document.id, **plain))
+    write_now(root, reporter.message, lambda registry: registry.update_run(document.id, **plain))
 
 
 def _check_tags(tags: Sequence[str]) -> None:

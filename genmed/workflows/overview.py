@@ -55,6 +55,7 @@ def describe_run(folder: RunFolder) -> dict[str, Any]:
         "note": document.note,
         "hidden": document.hidden,
         "benchmark": _find_benchmark(folder),
+        "host": document.process["host"],
     }
 
 

@@ -97,7 +97,7 @@ class Recorder:
         """Asked at each step and each batch of an evaluation: so it is also the place for a sign of life."""
         if time.monotonic() - self._beaten > HEARTBEAT_SECONDS:
             self._beaten = time.monotonic()
-            self._index.attempt(lambda registry: registry.beat(self._document.id))
+            self._index.attempt(lambda registry: registry.beat(self._document.id), lasting=False)
         return self._stop.name
 
 

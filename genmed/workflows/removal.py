@@ -8,11 +8,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from genmed.ground.errors import RecordError, RunNotFoundError
+from genmed.ground.errors import RecordError, RequestError, RunNotFoundError
 from genmed.ground.files import storage_errors, sweep_temporaries, sync_folder, temporary_beside
 from genmed.records.registry import Registry
 from genmed.records.run_folder import RUNS, RunFolder
-from genmed.workflows.claim import alone_with, refuse_running
+from genmed.workflows.claim import alone_with, refuse_running, runs_elsewhere
 from genmed.workflows.known import open_true
 
 
@@ -41,6 +41,8 @@ def find_doomed(references: Sequence[str], root: Path) -> list[Doomed]:
     for row in rows.values():
         folder = RunFolder(root / row.path)
         _refuse_running(folder, root)
+        if not folder.path.is_dir() and runs_elsewhere(row):
+            raise RequestError(f"{row.name} is running now, as process {row.pid} of {row.host}", "wait for its end")
         children = [run.name for run in known if run.parent == row.id and run.id not in rows]
         doomed.append(Doomed(row.id, row.name, folder, _measure(folder.path), children))
     return doomed

@@ -106,8 +106,8 @@ def go_on(
     for line in describe_processes(session):
         folder.log(line)
     reporter.message(f"resuming {document.id} at {where}")
-    registry.replace_run(record_of(folder))
-    index = Index(registry, reporter)
+    index, record = Index(registry, reporter), record_of(folder)
+    index.attempt(lambda registry: registry.replace_run(record))
     try:
         more = {"replace_steps": replace, "tensorboard": tensorboard}
         execute(session, folder, index, reporter, store, progress, data_root=data_root, **more)

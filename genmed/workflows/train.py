@@ -61,11 +61,12 @@ def _lead(session: Session, resolved: ResolvedConfig, root: Path, reporter: Repo
     registry = open_for_writing(root)
     with new_run_folder(root, run_prefix(session)) as (run_id, building, folder):
         document = write_record(building, run_id, folder.name, session, resolved, launch=name_launch())
-    registry.add_run(row_of(folder, document))
+    index, row = Index(registry, reporter), row_of(folder, document)
+    index.attempt(lambda registry: registry.add_run(row))
     for line in introduce(session, folder):
         folder.log(line)
         reporter.message(line)
-    execute(session, folder, Index(registry, reporter), reporter, open_store(folder, document, session), Progress())
+    execute(session, folder, index, reporter, open_store(folder, document, session), Progress())
     return folder
 
 

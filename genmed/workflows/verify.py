@@ -34,7 +34,7 @@ from genmed.workflows.identity import (
     read_config,
     read_files,
 )
-from genmed.workflows.index import Index, open_for_writing, verification_row
+from genmed.workflows.index import verification_row, write_now
 from genmed.workflows.integrity import check_trace, find_damage
 from genmed.workflows.recording import StopSignal
 from genmed.workflows.reporting import Reporter
@@ -314,5 +314,5 @@ def _keep(folder: RunFolder, root: Path, reporter: Reporter, report: Report) -> 
     """Notes the verdict in the run's folder and in the registry."""
     line = {"created": now().isoformat(), **report.to_json()}
     folder.add_verification(line)
-    index = Index(open_for_writing(root), reporter)
-    index.attempt(lambda registry: registry.record_verification(verification_row(folder.read().id, line)))
+    row = verification_row(folder.read().id, line)
+    write_now(root, reporter.message, lambda registry: registry.record_verification(row), create=True)

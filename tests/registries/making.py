@@ -1,18 +1,22 @@
 """Rows and registries for the tests, and fresh processes that use them."""
 
 import multiprocessing
-import sqlite3
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, select
 
 from genmed.ground.errors import StorageError
 from genmed.records.registry import CheckpointRow, EvaluationRow, Registry, RunRow, VerificationRow, open_registry
+from genmed.records.registry.tables import Record
 
 START = datetime(2026, 1, 28, 19, 30, tzinfo=UTC)
 PROCESSES = multiprocessing.get_context("spawn")
@@ -66,12 +70,17 @@ def run_python(code: str, *arguments: object) -> str:
     return done.stdout
 
 
-def dump(root: Path) -> list[str]:
-    connection = sqlite3.connect(root / "registry.db")
-    try:
-        return list(connection.iterdump())
-    finally:
-        connection.close()
+def dump(registry: Registry) -> dict[str, list[Any]]:
+    """All rows of all tables, with all columns."""
+
+    def read(connection: Connection) -> dict[str, list[Any]]:
+        tables = Record.metadata.sorted_tables
+        return {
+            table.name: [dict(row._mapping) for row in connection.execute(select(table).order_by(*table.primary_key))]
+            for table in tables
+        }
+
+    return registry.read(read)
 
 
 def run_process(target: Callable[[Path], None], root: Path) -> int | None:
@@ -82,11 +91,26 @@ def run_process(target: Callable[[Path], None], root: Path) -> int | None:
     return process.exitcode
 
 
-def run_processes(target: Any, root: Path, count: int) -> None:
-    barrier = PROCESSES.Barrier(count)
-    processes = [PROCESSES.Process(target=target, args=(root, number, barrier)) for number in range(count)]
+@contextmanager
+def started(target: Any, root: Path, count: int, server: ForkServerContext) -> Iterator[list[ForkServerProcess]]:
+    """Real processes that run `target(root, number, barrier)`, forked from one that has imported all they need; all
+    come to a good end.
+    """
+    barrier, told = server.Barrier(count), {"GENMED_REGISTRY": os.environ.get("GENMED_REGISTRY", "")}
+    processes = [server.Process(target=_begin, args=(target, told, root, number, barrier)) for number in range(count)]
     for process in processes:
         process.start()
+    yield processes
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * count
+
+
+def _begin(target: Any, told: dict[str, str], *arguments: object) -> None:
+    os.environ.update(told)
+    target(*arguments)
+
+
+def run_processes(target: Any, root: Path, count: int, server: ForkServerContext) -> None:
+    with started(target, root, count, server):
+        pass

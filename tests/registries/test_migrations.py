@@ -6,10 +6,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import MetaData, Table, insert, select
 
-from genmed.records.registry import FINAL, RunRecord, migrate, open_registry, seals
+from genmed.records.registry import FINAL, RunRecord, migrate, open_place, open_registry, parse_place, seals
+from genmed.records.registry.place import parse_url
+from genmed.records.registry.postgresql import server_engines
+from genmed.records.registry.sqlite import sqlite_engine
 from genmed.records.registry.tables import Record
 from tests.registries.making import START, dump, make_registry, make_run, refused, run_python
+from tests.registries.postgresql import Server
 
 OLDEST = Path(__file__).parent / "0001.sql"
 
@@ -23,7 +28,7 @@ def test_head_is_alembics_head_and_files_are_numbered() -> None:
     assert numbers == [f"{number:04}" for number in range(1, int(migrate.HEAD) + 1)]
 
 
-def test_blank_database_gets_the_tables_of_the_models(tmp_path: Path) -> None:
+def test_blank_database_gets_the_tables_of_the_models(tmp_path: Path, blank: str) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
@@ -92,6 +97,53 @@ def _read_seals(root: Path) -> list[list[tuple[str, ...]]]:
         connection.close()
 
 
+def test_oldest_schema_on_a_server_is_upgraded_to_the_same_rows_and_seals(
+    tmp_path: Path, postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _load_oldest(tmp_path)
+    url = postgresql.make_blank()
+    _load_oldest_on_server(tmp_path / "registry.db", url, monkeypatch)
+    upgraded = [open_registry(tmp_path, create=False), open_place(parse_place(url, ""), create=False)]
+    rows = [registry and dump(registry) for registry in upgraded]
+    assert rows[0] == rows[1]
+    assert rows[0]
+
+
+def _load_oldest_on_server(file: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the first genmed would have made it: its tables, and the rows of the file."""
+    with monkeypatch.context() as patch:
+        patch.setattr(migrate, "HEAD", "0001")
+        _, writing = server_engines(parse_url(url, ""))
+        migrate.migrate(writing, "")
+    tables = MetaData()
+    with sqlite_engine(file, "read").connect() as source, writing.begin() as target:
+        for name in ("runs", "checkpoints", "metrics", "verifications"):
+            table = Table(name, tables, autoload_with=target)
+            rows = source.execute(select(table)).all()
+            target.execute(insert(table), [dict(row._mapping) for row in rows])
+
+
+def test_migration_that_fails_on_a_server_changes_nothing(
+    tmp_path: Path, postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgresql.make_registry()
+    monkeypatch.setenv("GENMED_REGISTRY", url)
+    registry = make_registry(tmp_path, make_run())
+    before = dump(registry)
+    _release_next(tmp_path, monkeypatch, last='op.execute("INSERT INTO nowhere VALUES (1)")')
+    assert 'relation "nowhere" does not exist' in refused(tmp_path, create=False).message
+    assert registry.read(lambda connection: migrate.read_version(connection, "")) == f"{int(migrate.HEAD) - 1:04}"
+    assert dump(registry) == before
+
+
+def _dump(root: Path) -> list[str]:
+    connection = sqlite3.connect(root / "registry.db")
+    try:
+        return list(connection.iterdump())
+    finally:
+        connection.close()
+
+
 def _load_oldest(root: Path) -> None:
     root.mkdir(exist_ok=True)
     connection = sqlite3.connect(root / "registry.db")
@@ -155,10 +207,10 @@ def test_migration_that_builds_a_table_anew_keeps_the_rows_that_refer_to_it(
 def test_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "root"
     _load_oldest(root)
-    before = dump(root)
+    before = _dump(root)
     _release_next(tmp_path, monkeypatch, last='op.execute("INSERT INTO nowhere VALUES (1)")')
     assert "no such table: nowhere" in refused(root, create=False).message
-    assert dump(root) == before
+    assert _dump(root) == before
 
 
 def test_migrating_prints_nothing_and_leaves_logging_alone(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 SQLite in the root by default, another database by GENMED_REGISTRY. If it is lost it is rebuilt from `runs/`.
 """
 
+from genmed.records.registry.copying import Copied, Existing, copy_registry
 from genmed.records.registry.finding import RunName
-from genmed.records.registry.opening import open_registry, registry_url, set_aside
+from genmed.records.registry.opening import open_place, open_registry, set_aside
+from genmed.records.registry.place import find_place, is_same, name_place, parse_place, registry_url
 from genmed.records.registry.rows import RunRecord
 from genmed.records.registry.store import Registry
 from genmed.records.registry.tables import (
@@ -20,7 +22,9 @@ from genmed.records.registry.tables import (
 __all__ = [
     "FINAL",
     "CheckpointRow",
+    "Copied",
     "EvaluationRow",
+    "Existing",
     "Registry",
     "RunName",
     "RunRecord",
@@ -28,7 +32,13 @@ __all__ = [
     "RunSummary",
     "Status",
     "VerificationRow",
+    "copy_registry",
+    "find_place",
+    "is_same",
+    "name_place",
+    "open_place",
     "open_registry",
+    "parse_place",
     "registry_url",
     "set_aside",
 ]

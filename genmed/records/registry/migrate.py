@@ -9,10 +9,11 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from genmed.ground.errors import StorageError
 from genmed.records.registry.integrity import check_schema, check_structure, mark_schema
+from genmed.records.registry.postgresql import ENCODING, is_server, lock_migration, read_encoding
 from genmed.records.registry.seals import Damage
 from genmed.records.registry.tables import Record
 
-HEAD = "0003"
+HEAD = "0004"
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "alembic_version"
 OTHER_HINT = "choose another place with --root or GENMED_REGISTRY"
@@ -22,8 +23,11 @@ def read_version(connection: Connection, place: Path | str) -> str | None:
     """The schema's number, or None for a database without a table.
 
     Raises StorageError for a schema that this genmed does not know, and for a database that is not a registry; Damage
-    for an SQLite file that is inconsistent.
+    for an SQLite file that is inconsistent, and where tables are lost.
     """
+    if is_server(connection) and (encoding := read_encoding(connection)) != ENCODING:
+        hint = f"make another: createdb --encoding {ENCODING} --template template0 NAME"
+        raise StorageError(f"the database {place} has the encoding {encoding}, which not all names fit into", hint)
     tables = inspect(connection).get_table_names()
     ours = set(Record.metadata.tables)
     file = connection.dialect.name == "sqlite"
@@ -44,8 +48,11 @@ def read_version(connection: Connection, place: Path | str) -> str | None:
             f"the registry {place} has schema {version}; this genmed knows schemas up to {HEAD}",
             f"use the genmed that wrote it, or a newer one, or {OTHER_HINT}",
         )
-    if file and version == HEAD:
-        check_schema(connection)
+    if version == HEAD:
+        if lost := sorted(ours - set(tables)):
+            raise Damage(f"its tables {', '.join(lost)} are lost")
+        if file:
+            check_schema(connection)
     return version
 
 
@@ -57,6 +64,7 @@ def migrate(engine: Engine, place: Path | str) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with engine.begin() as connection:
+        lock_migration(connection)
         if read_version(connection, place) != HEAD:  # another process may have been here before the lock was ours
             config.attributes["connection"] = connection
             command.upgrade(config, HEAD)

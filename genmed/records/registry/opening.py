@@ -1,31 +1,22 @@
-"""Where the registry is, and opening it: for reading nothing is made, for writing what is missing is."""
+"""Opening the registry: for reading nothing is made, for writing what is missing is."""
 
 import os
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import URL, Engine, create_engine, make_url
-from sqlalchemy.exc import ArgumentError
-from sqlalchemy.pool import NullPool
+from sqlalchemy import URL, Engine
 
 from genmed.ground.errors import StorageError
 from genmed.ground.files import storage_errors
 from genmed.records.registry.migrate import HEAD, migrate, read_version
+from genmed.records.registry.place import find_place, name_place
+from genmed.records.registry.postgresql import server_engines
 from genmed.records.registry.refusals import PLACE_HINT, REBUILD_HINT, DamageError, attempt
-from genmed.records.registry.seals import check_rows
-from genmed.records.registry.sqlite import create_database, dump_json, load_json, sqlite_engine
+from genmed.records.registry.sqlite import create_database, sqlite_engine
 from genmed.records.registry.store import Registry
 from genmed.records.sqlite_file import file_size
 
-VARIABLE = "GENMED_REGISTRY"
 SIDE_FILES = ("-wal", "-shm", "-journal")
-URL_HINT = "a database URL is wanted, e.g. sqlite:////data/registry.db"
-
-
-def registry_url(root: Path, environ: Mapping[str, str]) -> str:
-    """The registry's database URL: GENMED_REGISTRY if it is set, else that of the file `registry.db` in the root."""
-    return environ.get(VARIABLE) or f"sqlite:///{root.absolute() / 'registry.db'}"
 
 
 def open_registry(root: Path, *, create: bool) -> Registry | None:
@@ -35,25 +26,28 @@ def open_registry(root: Path, *, create: bool) -> Registry | None:
     is no registry, or one without tables. An old schema is brought up to date in both cases; nothing else is written.
     Raises StorageError where it cannot be opened, is damaged or is something else.
     """
-    place = _find_place(root)
-    if isinstance(place, URL):
-        return _open_server(place, create)
-    return _open_file(place, create)
+    return open_place(find_place(root), create=create)
+
+
+def open_place(place: Path | URL, *, create: bool) -> Registry | None:
+    """As `open_registry`, of a place that `place.parse_place` gave."""
+    return _open_file(place, create) if isinstance(place, Path) else _open_server(place, create)
 
 
 def set_aside(root: Path) -> Path | None:
     """Gives a damaged registry file another name, `registry.db.damaged-<UTC time>`, and returns its new path.
 
-    Reads all of it; None where it is sound, missing, or a database that is no file. Raises StorageError for one that
-    is refused for another reason: locked, of a newer genmed or another program, not permitted.
+    Reads all of it; None where it is sound, missing, or on a server, whose rows a rebuild mends where they are. Raises
+    StorageError for one that is refused for another reason: locked, of a newer genmed or another program, not
+    permitted.
     """
-    path = _find_place(root)
+    path = find_place(root)
     if isinstance(path, URL) or not path.is_file():
         return None
     try:
         registry = open_registry(root, create=False)
         if registry is not None:
-            registry.read(check_rows)
+            registry.check()
     except DamageError:
         return _rename(path)
     return None
@@ -68,24 +62,6 @@ def _rename(path: Path) -> Path:
                 os.rename(f"{path}{side}", f"{aside}{side}")
         path.rename(aside)
     return aside
-
-
-def _find_place(root: Path) -> Path | URL:
-    url = os.environ.get(VARIABLE)
-    return _parse(url) if url else root.absolute() / "registry.db"
-
-
-def _parse(url: str) -> Path | URL:
-    """The file of an SQLite URL, another database's URL as it is."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise StorageError(f"{VARIABLE} is not a database URL", URL_HINT) from error
-    if parsed.get_backend_name() != "sqlite":
-        return parsed
-    if parsed.database in {None, "", ":memory:"}:
-        raise StorageError(f"{VARIABLE} is a database in memory, which would be lost", URL_HINT)
-    return Path(str(parsed.database)).absolute()
 
 
 def _open_file(path: Path, create: bool) -> Registry | None:
@@ -119,12 +95,8 @@ def _make_folder(folder: Path) -> None:
 
 
 def _open_server(url: URL, create: bool) -> Registry | None:
-    place = url.render_as_string(hide_password=True)
-    try:
-        engine: Engine = create_engine(url, poolclass=NullPool, json_serializer=dump_json, json_deserializer=load_json)
-    except (ArgumentError, ImportError) as error:
-        raise StorageError(f"cannot use the registry {place}: {error}", "install that database's driver") from error
-    return _open(Registry(place, engine, engine), engine, create)
+    reading, writing = server_engines(url)
+    return _open(Registry(name_place(url), reading, writing), writing, create)
 
 
 def _open(registry: Registry, migrating: Engine, create: bool) -> Registry | None:

@@ -8,7 +8,17 @@ from sqlalchemy import Connection, Select
 
 from genmed.ground.errors import RunNotFoundError
 from genmed.records.registry.finding import RunName
-from genmed.records.registry.seals import CHECKPOINT, EVALUATION, NAME, RUN_PARTS, SUMMARY, VERIFICATION, read_metrics
+from genmed.records.registry.rows import batches
+from genmed.records.registry.seals import (
+    CHECKPOINT,
+    EVALUATION,
+    NAME,
+    PIECEMEAL,
+    RUN_PARTS,
+    SUMMARY,
+    VERIFICATION,
+    read_metrics,
+)
 from genmed.records.registry.tables import (
     CHECKPOINTS,
     EVALUATIONS,
@@ -25,9 +35,6 @@ from genmed.records.registry.tables import (
 )
 
 NEWEST_FIRST = (RUNS.c.created.desc(), RUNS.c.id.desc())
-MAX_VALUES = 10_000
-"""In one statement; SQLite takes 32,766."""
-
 BLANK = RunSummary.model_construct()
 """Filling a copy takes 6 microseconds, constructing a summary 11."""
 
@@ -38,10 +45,16 @@ def run_not_found(run_id: str) -> RunNotFoundError:
     )
 
 
-def select_run(connection: Connection, run_id: str) -> RunRow:
+def select_run(connection: Connection, run_id: str, *, lock: bool = False) -> RunRow:
+    """lock: other writers of this run wait until the transaction ends. Raises RunNotFoundError."""
+
+    def narrow(query: Select[Any]) -> Select[Any]:
+        of_run = query.where(RUNS.c.id == run_id)
+        return of_run.with_for_update() if lock else of_run
+
     row: dict[str, Any] = {}
     for part in RUN_PARTS:
-        for values in part.read(connection, lambda query: query.where(RUNS.c.id == run_id)):
+        for values in part.read(connection, narrow):
             row |= values
     if not row:
         raise run_not_found(run_id)
@@ -80,9 +93,15 @@ def select_runs(
         )
 
     # Compared here, not by the database: a row that it left out for a damaged value would not be checked. Reading
-    # stops at the limit.
-    rows = filter(fits, SUMMARY.read(connection, _newest_first))
+    # stops at the limit, and so does a server's sending.
+    rows = filter(fits, SUMMARY.read(connection, lambda query: _newest_first(query).execution_options(**PIECEMEAL)))
     return [BLANK.model_copy(update=row) for row in islice(rows, limit)]
+
+
+def select_running(connection: Connection) -> list[RunSummary]:
+    """Those that say that a process works on them."""
+    rows = SUMMARY.read(connection, lambda query: query.where(RUNS.c.status == "running"))
+    return [BLANK.model_copy(update=row) for row in rows]
 
 
 def _newest_first(query: Select[Any]) -> Select[Any]:
@@ -97,9 +116,8 @@ def select_metrics(connection: Connection, run_id: str) -> dict[int, dict[str, f
 def select_final_metrics(connection: Connection, run_ids: Collection[str]) -> dict[str, dict[str, float | None]]:
     """By id and name; a run without final metrics has an empty mapping."""
     found: dict[str, dict[str, float | None]] = {run_id: {} for run_id in run_ids}
-    ids = list(found)
-    for start in range(0, len(ids), MAX_VALUES):
-        some = METRICS.c.run_id.in_(ids[start : start + MAX_VALUES])
+    for ids in batches(run_ids):
+        some = METRICS.c.run_id.in_(ids)
         read = read_metrics(connection, lambda query, some=some: query.where(METRICS.c.epoch == FINAL, some))  # type: ignore[misc]
         found.update((run_id, values) for (run_id, _), values in read.items())
     return found
@@ -128,10 +146,9 @@ def select_evaluations(connection: Connection, run_id: str) -> list[EvaluationRo
 
 
 def select_evaluations_of(connection: Connection, run_ids: Collection[str], name: str) -> dict[str, EvaluationRow]:
-    ids = list(run_ids)
     found: dict[str, EvaluationRow] = {}
-    for start in range(0, len(ids), MAX_VALUES):
-        some = EVALUATIONS.c.run_id.in_(ids[start : start + MAX_VALUES])
+    for ids in batches(run_ids):
+        some = EVALUATIONS.c.run_id.in_(ids)
         read = EVALUATION.read(connection, lambda query, some=some: query.where(EVALUATIONS.c.name == name, some))  # type: ignore[misc]
         found.update((row["run_id"], EvaluationRow.model_construct(**row)) for row in read)
     return found

@@ -1,13 +1,16 @@
 """Rows in and out of the tables, inside a transaction that the caller holds; and the rebuild of them all."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, insert, select
 
 from genmed.ground.errors import RecordError
+from genmed.records.registry.postgresql import lock_runs
 from genmed.records.registry.seals import seal_metrics, seal_row
 from genmed.records.registry.tables import (
     CHECKPOINTS,
@@ -39,10 +42,31 @@ class RunRecord:
 
 Progress = dict[str, tuple[Any, ...]]
 
+MAX_VALUES = 10_000
+"""In one statement; SQLite takes 32,766, PostgreSQL 65,535."""
+
+NO_TEXT = re.compile("[\\0\ud800-\udfff]")
+"""What not every database takes as text: NUL, and halves of a letter."""
+
 
 def insert_rows(connection: Connection, table: Table, rows: Iterable[Record]) -> None:
     """Seals the rows and adds them; metrics have `insert_metrics`."""
     _insert(connection, table, [seal_row(table, columns_of(row)) for row in rows])
+
+
+def is_added(connection: Connection, run: RunRow) -> bool:
+    """Whether this very run is there, however far it has come since: same id, name and moment of birth."""
+    sealed = seal_row(RUNS, columns_of(run))
+    query = select(RUNS.c.id).where(RUNS.c.id == run.id, RUNS.c.name_seal == sealed["name_seal"])
+    return connection.execute(query).first() is not None
+
+
+def is_recorded(connection: Connection, verification: VerificationRow) -> bool:
+    """Whether this very verification is there."""
+    sealed = seal_row(VERIFICATIONS, columns_of(verification))
+    of_run = VERIFICATIONS.c.run_id == verification.run_id
+    query = select(VERIFICATIONS.c.number).where(of_run, VERIFICATIONS.c.seal == sealed["seal"])
+    return connection.execute(query).first() is not None
 
 
 def insert_metrics(connection: Connection, epochs: Iterable[tuple[str, int, Metrics]]) -> None:
@@ -56,13 +80,20 @@ def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) ->
 
 
 def columns_of(row: Record) -> dict[str, Any]:
-    """The row's fields by name. Not `model_dump`, which copies and converts what lies inside."""
-    return {name: getattr(row, name) for name in type(row).model_fields}
+    """The row's fields by name, storable. Not `model_dump`, which copies and converts what lies inside."""
+    return {name: storable(getattr(row, name)) for name in type(row).model_fields}
+
+
+def storable(value: Any) -> Any:
+    """As every database gives it back: in text \ufffd for what has no letter, and no negative zero."""
+    if isinstance(value, str):
+        return NO_TEXT.sub("\ufffd", value)
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def _metric_rows(run_id: str, epoch: int, metrics: Metrics) -> list[dict[str, Any]]:
     """One row a metric; NaN and infinity are undefined, hence null."""
-    values = {name: _finite(value) for name, value in metrics.items()}
+    values = {storable(name): _finite(value) for name, value in metrics.items()}
     seal = seal_metrics(run_id, epoch, values)
     return [
         {"run_id": run_id, "epoch": epoch, "name": name, "value": value, "seal": seal} for name, value in values.items()
@@ -70,8 +101,7 @@ def _metric_rows(run_id: str, epoch: int, metrics: Metrics) -> list[dict[str, An
 
 
 def _finite(value: float | None) -> float | None:
-    """Not the negative zero either, which SQLite would store as zero."""
-    return None if value is None or not math.isfinite(value) else float(value) + 0.0
+    return None if value is None or not math.isfinite(value) else storable(float(value))
 
 
 def read_progress(connection: Connection) -> Progress:
@@ -90,18 +120,30 @@ def check_distinct(records: Sequence[RunRecord]) -> None:
                 raise RecordError(f"{other} and {record.run.path} are both run {key}", "move one of them away")
 
 
-def replace_rows(connection: Connection, records: Sequence[RunRecord], before: Progress) -> int:
+def replace_rows(
+    connection: Connection, records: Sequence[RunRecord], before: Progress, keep: Collection[str] = ()
+) -> int:
     """Makes the tables hold the records and nothing else; returns the number of runs then held.
 
     before: the progress when reading the folders began. A run that was added, written to or removed since then is left
-    as it is: the registry knows it better than the record.
+    as it is: the registry knows it better than the record. keep: ids of runs that are left though no record is theirs.
     """
+    lock_runs(connection)
     now = read_progress(connection)
     changed = {run_id for run_id in before.keys() | now.keys() if before.get(run_id) != now.get(run_id)}
-    kept = [record for record in records if record.run.id not in changed]
-    connection.execute(delete(RUNS).where(RUNS.c.id.not_in(changed)))  # and, by the foreign keys, all that is theirs
-    insert_records(connection, kept)
-    return len(kept) + len(now.keys() & changed)
+    renewed = [record for record in records if record.run.id not in changed]
+    left = now.keys() & (changed | (set(keep) - {record.run.id for record in records}))
+    for some in batches(now.keys() - left):
+        connection.execute(delete(RUNS).where(RUNS.c.id.in_(some)))  # and, by the foreign keys, all that is theirs
+    insert_records(connection, renewed)
+    return len(renewed) + len(left)
+
+
+def batches(values: Iterable[str]) -> Iterator[list[str]]:
+    """As many as a statement takes."""
+    rest = iter(values)
+    while some := list(islice(rest, MAX_VALUES)):
+        yield some
 
 
 def insert_records(connection: Connection, records: Sequence[RunRecord]) -> None:

@@ -32,6 +32,8 @@ UNREADABLE = (ValueError, TypeError, ArithmeticError, LookupError)
 """What SQLAlchemy and the parsers of times and JSON raise over a value that nobody wrote."""
 
 ROWS_AT_ONCE = 100
+PIECEMEAL = {"yield_per": ROWS_AT_ONCE}
+"""Options of a query that may have many rows: a server sends no more at a time."""
 
 Narrow = Callable[[Select[Any]], Select[Any]]
 
@@ -70,23 +72,41 @@ class Part:
     def seal(self, row: Mapping[str, Any]) -> str:
         return seal([row[name] for name in self.columns])
 
+    def check(self, row: Mapping[str, Any]) -> None:
+        """Raises Damage if the row does not fit its seal."""
+        values = [row[name] for name in self.columns]
+        if not self._fits(values, row[self.seal_column]):
+            raise self._damage(values)
+
     def read(self, connection: Connection, narrow: Narrow = lambda query: query) -> Iterator[dict[str, Any]]:
         """The rows' columns by name, each row checked before it is given out. Raises Damage."""
-        columns, owner = self.columns, self._owner
+        columns = self.columns
         for *values, held in fetch(connection, narrow(self._query), self.table.name):
-            if _seal_found(seal, values) != held:
-                raise Damage(f"the row of run {_show(values[owner])} in {self.table.name} does not fit its seal")
+            if not self._fits(values, held):
+                raise self._damage(values)
             yield dict(zip(columns, values, strict=True))
+
+    def list_damaged(self, connection: Connection) -> Iterator[str]:
+        """The ids of the runs whose rows do not fit their seals."""
+        for *values, held in fetch(connection, self._query, self.table.name):
+            if not self._fits(values, held):
+                yield str(values[self._owner])
+
+    def _fits(self, values: Sequence[Any], held: Any) -> bool:
+        return bool(_seal_found(seal, values) == held)
+
+    def _damage(self, values: Sequence[Any]) -> Damage:
+        return Damage(f"the row of run {_show(values[self._owner])} in {self.table.name} does not fit its seal")
 
 
 def fetch(connection: Connection, query: Select[Any], name: str) -> Iterator[Any]:
     """The rows of a query on the table of that name. Raises Damage where a value cannot be parsed."""
-    rows = connection.execute(query)
-    try:
-        for some in rows.partitions(ROWS_AT_ONCE):
-            yield from some
-    except UNREADABLE as error:
-        raise Damage(f"a row in {name} cannot be read ({str(error).partition(chr(10))[0]})") from error
+    with connection.execute(query) as rows:  # a server keeps what was not read until it is told
+        try:
+            for some in rows.partitions(ROWS_AT_ONCE):
+                yield from some
+        except UNREADABLE as error:
+            raise Damage(f"a row in {name} cannot be read ({str(error).partition(chr(10))[0]})") from error
 
 
 def _seal_found(compute: Callable[..., str], *values: Any) -> str:
@@ -130,15 +150,46 @@ def seal_metrics(run_id: str, epoch: int, values: Mapping[str, float | None]) ->
 
 def read_metrics(connection: Connection, narrow: Narrow) -> dict[tuple[str, int], dict[str, float | None]]:
     """By run and epoch, then name; whole epochs, checked. Raises Damage."""
+    return dict(read_epochs(connection, narrow))
+
+
+def read_epochs(
+    connection: Connection, narrow: Narrow = lambda query: query
+) -> Iterator[tuple[tuple[str, int], dict[str, float | None]]]:
+    """Run and epoch, and the metrics by name; each epoch checked before it is given out. Raises Damage."""
+    for (run_id, epoch), values, fits in _group_epochs(connection, narrow):
+        if not fits:
+            raise Damage(f"the rows of run {_show(run_id)} in {METRICS.name} of epoch {epoch} do not fit their seal")
+        yield (run_id, epoch), values
+
+
+def _group_epochs(
+    connection: Connection, narrow: Narrow
+) -> Iterator[tuple[tuple[str, int], dict[str, float | None], bool]]:
     query = narrow(select(METRICS.c.run_id, METRICS.c.epoch, METRICS.c.name, METRICS.c.value, METRICS.c.seal))
     rows = fetch(connection, query.order_by(*METRICS.primary_key), METRICS.name)
-    found: dict[tuple[str, int], dict[str, float | None]] = {}
     for (run_id, epoch), group in groupby(rows, key=itemgetter(0, 1)):
         _, _, names, values, seals = zip(*group, strict=True)
-        found[run_id, epoch] = of_epoch = dict(zip(names, values, strict=True))
-        if set(seals) != {_seal_found(seal_metrics, run_id, epoch, of_epoch)}:
-            raise Damage(f"the rows of run {_show(run_id)} in {METRICS.name} of epoch {epoch} do not fit their seal")
-    return found
+        of_epoch = dict(zip(names, values, strict=True))
+        yield (run_id, epoch), of_epoch, set(seals) == {_seal_found(seal_metrics, run_id, epoch, of_epoch)}
+
+
+def read_whole(connection: Connection, table: Table) -> Iterator[dict[str, Any]]:
+    """All columns of all rows, seals too, by name and in the order of the key; each row checked before it is given
+    out. Not for metrics. Raises Damage.
+    """
+    query = select(table).order_by(*table.primary_key).execution_options(**PIECEMEAL)
+    for row in fetch(connection, query, table.name):
+        values = dict(row._mapping)
+        for part in PARTS[table.name]:
+            part.check(values)
+        yield values
+
+
+def list_damaged(connection: Connection) -> set[str]:
+    """The ids of the runs of which a row does not fit its seal."""
+    found = {run_id for parts in PARTS.values() for part in parts for run_id in part.list_damaged(connection)}
+    return found | {run_id for (run_id, _), _, fits in _group_epochs(connection, lambda query: query) if not fits}
 
 
 def check_rows(connection: Connection) -> None:
@@ -147,4 +198,5 @@ def check_rows(connection: Connection) -> None:
         for part in parts:
             for _ in part.read(connection):
                 pass
-    read_metrics(connection, lambda query: query)
+    for _ in read_epochs(connection):
+        pass

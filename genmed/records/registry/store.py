@@ -9,8 +9,9 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, Engine, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from genmed.ground.errors import ConfigError
+from genmed.ground.errors import ConfigError, RunNotFoundError
 from genmed.records.registry.finding import RunName, choose
+from genmed.records.registry.postgresql import lock_runs
 from genmed.records.registry.queries import (
     run_not_found,
     select_checkpoints,
@@ -20,6 +21,7 @@ from genmed.records.registry.queries import (
     select_metrics,
     select_names,
     select_run,
+    select_running,
     select_runs,
     select_verifications,
     select_whole_runs,
@@ -32,10 +34,13 @@ from genmed.records.registry.rows import (
     insert_metrics,
     insert_records,
     insert_rows,
+    is_added,
+    is_recorded,
     read_progress,
     replace_rows,
+    storable,
 )
-from genmed.records.registry.seals import NAME, RUN_PARTS
+from genmed.records.registry.seals import NAME, RUN_PARTS, check_rows, list_damaged
 from genmed.records.registry.tables import (
     CHECKPOINTS,
     EVALUATIONS,
@@ -61,10 +66,20 @@ class Registry:
     StorageError where the database cannot be used, and those that take the id of a run RunNotFoundError if it is gone.
     """
 
-    def __init__(self, place: Path | str, reading: Engine, writing: Engine) -> None:
+    def __init__(self, place: Path | str, reading: Engine, writing: Engine, patience: float | None = None) -> None:
         self.place = place
         self._reading = reading
         self._writing = writing
+        self._patience = patience
+
+    @property
+    def on_server(self) -> bool:
+        """Whether several roots may keep their runs in it."""
+        return not isinstance(self.place, Path)
+
+    def with_patience(self, seconds: float) -> "Registry":
+        """The same registry, which gives up a database that is locked or away after so many seconds."""
+        return Registry(self.place, self._reading, self._writing, seconds)
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """The result of `work` on one consistent state of the database."""
@@ -73,22 +88,28 @@ class Registry:
             with self._reading.connect() as connection:
                 return work(connection)
 
-        return attempt(self.place, transaction)
+        return attempt(self.place, transaction, self._patience)
 
     def write(self, work: Callable[[Connection], Result]) -> Result:
-        """The result of `work`, done whole or not at all; it may be called again if the database was locked."""
+        """The result of `work`, done whole or not at all.
+
+        It is called again if the database was locked or away; if the connection broke at the end, also though it was
+        done: it must leave the same whether it is done once or twice.
+        """
 
         def transaction() -> Result:
             with self._writing.begin() as connection:
                 return work(connection)
 
-        return attempt(self.place, transaction)
+        return attempt(self.place, transaction, self._patience)
 
     def add_run(self, run: RunRow) -> None:
         """Raises ConfigError if a run of that name or id is there already."""
         try:
             self.write(lambda connection: insert_rows(connection, RUNS, [run]))
         except IntegrityError as error:
+            if self.read(lambda connection: is_added(connection, run)):
+                return  # by an attempt of which nothing was heard, or by a reader that found its folder
             raise ConfigError(f"a run named {run.name} or with id {run.id} exists", "choose another --name") from error
 
     def update_run(self, run_id: str, **fields: Any) -> None:
@@ -136,8 +157,9 @@ class Registry:
 
     def record_verification(self, verification: VerificationRow) -> None:
         def work(connection: Connection) -> None:
-            select_run(connection, verification.run_id)
-            insert_rows(connection, VERIFICATIONS, [verification])
+            select_run(connection, verification.run_id, lock=True)
+            if not is_recorded(connection, verification):  # by an attempt of which nothing was heard
+                insert_rows(connection, VERIFICATIONS, [verification])
 
         self.write(work)
 
@@ -146,7 +168,7 @@ class Registry:
         run_id, name = evaluation.run_id, evaluation.name
 
         def work(connection: Connection) -> None:
-            select_run(connection, run_id)
+            select_run(connection, run_id, lock=True)
             connection.execute(delete(EVALUATIONS).where(EVALUATIONS.c.run_id == run_id, EVALUATIONS.c.name == name))
             insert_rows(connection, EVALUATIONS, [evaluation])
 
@@ -154,32 +176,47 @@ class Registry:
 
     def remove_run(self, run_id: str) -> None:
         """Drops the run's row and all that belongs to it; its folder is the caller's."""
+        found = False
 
         def work(connection: Connection) -> None:
-            select_run(connection, run_id)
+            nonlocal found
+            try:
+                select_run(connection, run_id, lock=True)
+            except RunNotFoundError:
+                if found:
+                    return  # removed by an attempt of which nothing was heard
+                raise
+            found = True
             connection.execute(delete(RUNS).where(RUNS.c.id == run_id))
 
         self.write(work)
 
-    def rebuild(self, records: Iterable[RunRecord]) -> int:
+    def rebuild(self, records: Iterable[RunRecord], *, keep_sound: bool = False) -> int:
         """Makes the registry hold the given runs and no others, in one transaction; returns how many it then holds.
 
         The records are read before the transaction begins, so trainings go on meanwhile; a run that was added, changed
-        or removed since keeps its row. Raises RecordError if two records have one id or name.
+        or removed since keeps its row. keep_sound: also a run of which there is no record, unless its rows are damaged.
+        Raises RecordError if two records have one id or name.
         """
         before = self.read(read_progress)
         held = list(records)
         check_distinct(held)
-        return self.write(lambda connection: replace_rows(connection, held, before))
+        kept = before.keys() - self.read(list_damaged) if keep_sound else ()
+        return self.write(lambda connection: replace_rows(connection, held, before, kept))
 
     def replace_run(self, record: RunRecord) -> None:
         """Makes the registry hold this run as its folder tells it, whatever it held of it before."""
 
         def work(connection: Connection) -> None:
+            lock_runs(connection)
             connection.execute(delete(RUNS).where(RUNS.c.id == record.run.id))
             insert_records(connection, [record])
 
         self.write(work)
+
+    def check(self) -> None:
+        """Reads every row, and raises StorageError where one is damaged."""
+        self.read(check_rows)
 
     def count(self, include_hidden: bool = True) -> int:
         """The number of runs."""
@@ -198,6 +235,10 @@ class Registry:
     ) -> list[RunSummary]:
         """The newest `limit` runs of that status, dataset and tag, newest first; `run` has the rest of each."""
         return self.read(lambda connection: select_runs(connection, limit, status, dataset, tag, include_hidden))
+
+    def running(self) -> list[RunSummary]:
+        """The runs that say that a process works on them, hidden ones too."""
+        return self.read(select_running)
 
     def names(self) -> list[RunName]:
         """What the runs go by, newest first, hidden ones too."""
@@ -259,4 +300,4 @@ def _validate(fields: Mapping[str, Any]) -> dict[str, Any]:
     unknown = fields.keys() - RunRow.model_fields.keys() | fields.keys() & {"id"}
     assert not unknown, f"no such fields to set: {sorted(unknown)}"
     kinds: dict[str, Any] = {name: RunRow.model_fields[name].annotation for name in fields}
-    return {name: TypeAdapter(kinds[name]).validate_python(value) for name, value in fields.items()}
+    return {name: storable(TypeAdapter(kinds[name]).validate_python(value)) for name, value in fields.items()}

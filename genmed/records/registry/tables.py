@@ -10,8 +10,21 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, StringConstraints
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Double, Index, MetaData, String, Table, TypeDecorator
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+)
 from sqlalchemy.orm import registry
+from sqlalchemy.types import TypeEngine
 from sqlmodel import Field, SQLModel
 
 Status = Literal["running", "completed", "interrupted", "failed"]
@@ -33,6 +46,16 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None or value.tzinfo is None:
             return value and value.replace(tzinfo=UTC)
         return value.astimezone(UTC)
+
+
+class Whole(TypeDecorator[int]):
+    """An integer of 64 bits; in SQLite every INTEGER is one."""
+
+    impl = Integer
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[int]:
+        return dialect.type_descriptor(BigInteger() if dialect.name == "postgresql" else Integer())
 
 
 # Named, so that a later migration can drop a constraint by its name on every database.
@@ -70,7 +93,7 @@ class RunSummary(Record):
     ended: AwareDatetime | None = Field(default=None, sa_type=UtcDateTime)
     host: str | None = None
     boot_id: str | None = None
-    pid: int | None = None
+    pid: int | None = Field(default=None, sa_type=Whole)
     process_started: float | None = Field(default=None, sa_type=Double)
     """Seconds since 1970, as psutil gives it; with host, boot and pid it tells a living process from a dead one."""
     heartbeat: AwareDatetime | None = Field(default=None, sa_type=UtcDateTime)
@@ -79,8 +102,8 @@ class RunSummary(Record):
     """Id of the run that this one continues or repeats; that run may be gone."""
     tags: list[str] = Field(default_factory=list, sa_type=JSON)
     note: str = ""
-    epochs_total: int | None = None
-    epochs_done: int = 0
+    epochs_total: int | None = Field(default=None, sa_type=Whole)
+    epochs_done: int = Field(default=0, sa_type=Whole)
     steps_done: int = Field(default=0, sa_type=BigInteger)
     fingerprint: str | None = None
     """State fingerprint of the final state."""
@@ -111,7 +134,7 @@ class CheckpointRow(Record):
     run_id: str = Field(primary_key=True, foreign_key="runs.id", ondelete="CASCADE")
     path: str = Field(primary_key=True)
     """Relative to the run's folder."""
-    epoch: int
+    epoch: int = Field(sa_type=Whole)
     step: int = Field(sa_type=BigInteger)
     sha256: str
     """Of its manifest."""
@@ -164,7 +187,7 @@ class MetricTable(Record, table=True):
 
     __tablename__ = "metrics"
     run_id: str = Field(primary_key=True, foreign_key="runs.id", ondelete="CASCADE")
-    epoch: int = Field(primary_key=True)
+    epoch: int = Field(primary_key=True, sa_type=Whole)
     name: str = Field(primary_key=True)
     value: float | None = Field(default=None, sa_type=Double)
     seal: str | None = None

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from genmed.ground.errors import Interrupted
 from genmed.records.study_folder import StudyDocument, StudyFolder
 from genmed.workflows.recording import StopSignal
-from genmed.workflows.studies.found import Found, Place, RunStatus, find_runs, tag_run
+from genmed.workflows.studies.found import Found, Place, RunStatus, find_runs, find_runs_now, tag_run
 from genmed.workflows.studies.trainings import Order, Training
 
 ASKED_EACH_SECONDS = 0.2
@@ -75,7 +75,7 @@ def conduct(
     found = find_runs(root, study)
     for entry in found.values():
         if entry.status == "completed" and entry.folder:
-            tag_run(entry.folder, root, study.tag)
+            tag_run(entry.folder, root, study.tag, watcher.message)
     stop = StopSignal()
     work = _Work(study, root, watcher, found, retry_failed)
     with stop.heard():
@@ -150,7 +150,7 @@ class _Work:
 
     def _look_again(self, places: Sequence[Place]) -> None:
         self._looked = time.monotonic()
-        found = find_runs(self._root, self._study)
+        found = find_runs_now(self._root, self._study, self._watcher.message)
         for place in places:
             self._found[place] = found[place]
             self.views[place].status = found[place].status
@@ -166,7 +166,7 @@ class _Work:
         config = config.replace(**{"run.tags": list(tags)})
         name = entry.folder.name if entry.folder else None
         if entry.folder:
-            tag_run(entry.folder, self._root, self._study.tag)
+            tag_run(entry.folder, self._root, self._study.tag, self._watcher.message)
         training = Training(Order(self._root, config, dict(cell.origins), name), self._heard, beside=beside)
         self._under_way[training] = place
         view.status, view.error, view.seconds = "running", None, -time.monotonic()
@@ -192,7 +192,7 @@ class _Work:
     def _end(self, place: Place, event: dict[str, Any]) -> None:
         view = self.views[place]
         view.seconds = (view.seconds or 0) + time.monotonic()
-        found = find_runs(self._root, self._study)[place]
+        found = find_runs_now(self._root, self._study, self._watcher.message)[place]
         if found.status == "completed":
             self._finish(place, found)
             return

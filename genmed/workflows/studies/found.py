@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from genmed.ground.errors import RecordError
+from genmed.ground.errors import RecordError, StorageError
 from genmed.ground.fingerprints import digest_file
-from genmed.records.registry import RunSummary
-from genmed.records.run_folder import RunDocument, RunFolder
+from genmed.records.run_folder import RUNS, RunDocument, RunFolder, list_run_folders
 from genmed.records.study_folder import StudyCell, StudyDocument
 from genmed.workflows.claim import alone_with, find_last_sign, lives
-from genmed.workflows.index import open_for_writing, open_true
+from genmed.workflows.index import Tell, open_true, write_now
 
 RunStatus = Literal["pending", "running", "completed", "interrupted", "failed"]
 Place = tuple[int, int]
@@ -41,15 +43,38 @@ PENDING = Found("pending")
 
 def find_runs(root: Path, study: StudyDocument) -> dict[Place, Found]:
     """All places of the study, seed by seed. Raises StorageError."""
+    registry = open_true(root)
+    rows = registry.runs() if registry else []
+    known = [(RunFolder(root / row.path), row.config_fingerprint, row.heartbeat) for row in reversed(rows)]
+    return _place(study, known)
+
+
+def find_runs_now(root: Path, study: StudyDocument, tell: Tell) -> dict[Place, Found]:
+    """As `find_runs`, for a study under way, which goes on where the registry is away: from the folders alone."""
+    try:
+        return find_runs(root, study)
+    except StorageError as error:
+        tell(f"{error.message}; going on, by the folders in {RUNS}/")
+    documents = []
+    for folder in list_run_folders(root):
+        with suppress(RecordError):
+            documents.append((folder.read(), folder))
+    documents.sort(key=lambda pair: pair[0].created)
+    shown = [(folder, document.config_fingerprint, None) for document, folder in documents if not document.hidden]
+    return _place(study, shown)
+
+
+def _place(
+    study: StudyDocument, oldest_first: Iterable[tuple[RunFolder, str | None, datetime | None]]
+) -> dict[Place, Found]:
+    """oldest_first: folder, fingerprint of the config and last heartbeat of each run."""
     wanted = {
         cell.config(seed).fingerprint: (number, seed) for seed in study.seeds for number, cell in enumerate(study.cells)
     }
     found: dict[Place, Found] = dict.fromkeys(wanted.values(), PENDING)
-    registry = open_true(root)
-    rows = registry.runs() if registry else []
-    for row in reversed(rows):  # the oldest first
-        place = wanted.get(row.config_fingerprint or "")
-        candidate = place and _judge(root, row, study.cells[place[0]])
+    for folder, fingerprint, heartbeat in oldest_first:
+        place = wanted.get(fingerprint or "")
+        candidate = place and _judge(folder, heartbeat, study.cells[place[0]])
         if place and candidate and _rank(candidate) > _rank(found[place]):
             found[place] = candidate
     return found
@@ -61,9 +86,8 @@ def _rank(found: Found) -> tuple[int, int]:
     return -FIRST.index(found.status), found.document.steps_done
 
 
-def _judge(root: Path, row: RunSummary, cell: StudyCell) -> Found | None:
+def _judge(folder: RunFolder, heartbeat: datetime | None, cell: StudyCell) -> Found | None:
     """None where it is not this cell's: of other data, code or weights, changed on its way, or damaged."""
-    folder = RunFolder(root / row.path)
     try:
         document = folder.read()
         if not _is_of(document, cell):
@@ -73,7 +97,7 @@ def _judge(root: Path, row: RunSummary, cell: StudyCell) -> Found | None:
     except (RecordError, OSError):  # a broken run is no matter of the study: it is trained again
         return None
     if document.status == "running":
-        alive = lives(document.process, find_last_sign(folder, row.heartbeat))
+        alive = lives(document.process, find_last_sign(folder, heartbeat))
         return Found("running" if alive else "interrupted", folder, document)
     return Found(document.status, folder, document)
 
@@ -95,7 +119,7 @@ def _is_whole(folder: RunFolder, document: RunDocument) -> bool:
     return folder.predictions_path.is_file() and digest_file(folder.predictions_path) == document.files.get(name)
 
 
-def tag_run(folder: RunFolder, root: Path, tag: str) -> None:
+def tag_run(folder: RunFolder, root: Path, tag: str, tell: Tell) -> None:
     """So that `genmed list` shows that a run made before is part of the study."""
     with alone_with(folder):
         document = folder.read()
@@ -103,4 +127,4 @@ def tag_run(folder: RunFolder, root: Path, tag: str) -> None:
             return
         tags = (*document.tags, tag)
         folder.update(tags=tags)
-    open_for_writing(root).update_run(document.id, tags=list(tags))
+    write_now(root, tell, lambda registry: registry.update_run(document.id, tags=list(tags)))

@@ -35,11 +35,15 @@ TYPES: dict[str, Any] = {
 
 
 def upgrade() -> None:
-    # Before the long columns of the config, so that a list of runs need not read these.
-    with op.batch_alter_table("runs", recreate="auto" if op.get_bind().dialect.name != "sqlite" else "always") as batch:
-        batch.add_column(sa.Column("name_seal", sa.String()), insert_after="hidden")
-        batch.add_column(sa.Column("seal", sa.String()), insert_after="name_seal")
-        batch.add_column(sa.Column("rest_seal", sa.String()), insert_after="seal")
+    if op.get_bind().dialect.name == "sqlite":
+        # Before the long columns of the config, so that a list of runs need not read these.
+        with op.batch_alter_table("runs", recreate="always") as batch:
+            batch.add_column(sa.Column("name_seal", sa.String()), insert_after="hidden")
+            batch.add_column(sa.Column("seal", sa.String()), insert_after="name_seal")
+            batch.add_column(sa.Column("rest_seal", sa.String()), insert_after="seal")
+    else:
+        for name in ("name_seal", "seal", "rest_seal"):
+            op.add_column("runs", sa.Column(name, sa.String()))
     for name in ("checkpoints", "metrics", "verifications"):
         op.add_column(name, sa.Column("seal", sa.String()))
     _seal("runs", ["id"], {"name_seal": NAME, "seal": SUMMARY, "rest_seal": REST})

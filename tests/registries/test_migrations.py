@@ -104,9 +104,12 @@ def test_oldest_schema_on_a_server_is_upgraded_to_the_same_rows_and_seals(
     url = postgresql.make_blank()
     _load_oldest_on_server(tmp_path / "registry.db", url, monkeypatch)
     upgraded = [open_registry(tmp_path, create=False), open_place(parse_place(url, ""), create=False)]
-    rows = [registry and dump(registry) for registry in upgraded]
+    rows = []
+    for registry in upgraded:
+        assert registry is not None
+        registry.check()
+        rows.append(dump(registry))
     assert rows[0] == rows[1]
-    assert rows[0]
 
 
 def _load_oldest_on_server(file: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import psycopg
 import pytest
 from sqlalchemy import Connection, delete, text, update
 
@@ -23,6 +22,7 @@ from tests.harness import Genmed, own_environment
 from tests.registries.making import make_registry, make_run, make_verification, refused, run_python
 from tests.registries.postgresql import GUARDED, USER, Server
 
+psycopg = pytest.importorskip("psycopg")
 SECRET = "s3cr3t"
 
 
@@ -38,7 +38,7 @@ def _name(url: str) -> str:
     return url.rpartition("/")[2]
 
 
-def _connect(postgresql: Server, url: str) -> "psycopg.Connection[Any]":
+def _connect(postgresql: Server, url: str) -> Any:
     return psycopg.connect(f"host=127.0.0.1 port={postgresql.port} user={USER} dbname={_name(url)}")
 
 
@@ -377,6 +377,17 @@ def test_constraint_that_a_write_breaks_is_no_reason_to_wait(url: str, tmp_path:
         registry.write(lambda connection: connection.execute(text("UPDATE runs SET seed = seed * 1e30")))
     assert time.monotonic() - start < 5
     assert isinstance(registry, Registry)
+
+
+def test_what_psycopg_logs_of_connections_is_not_printed(url: str, tmp_path: Path) -> None:
+    code = """
+import logging, sys
+from pathlib import Path
+from genmed.records.registry import open_registry
+open_registry(Path(sys.argv[1]), create=False)
+logging.getLogger("psycopg").warning("error ignored terminating a pipeline")
+"""
+    assert run_python(code, tmp_path) == ""
 
 
 def test_server_is_not_asked_by_a_process_that_uses_a_file(tmp_path: Path) -> None:

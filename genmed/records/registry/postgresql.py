@@ -22,12 +22,14 @@ PARAMETERS: dict[str, Any] = {
     "application_name": "genmed",
     "client_encoding": "utf8",
     "connect_timeout": 10,
+    "prepare_threshold": None,
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-"""Of a connection, unless the URL says otherwise: a host that is gone or cut off is given up after half a minute."""
+"""Of a connection, unless the URL says otherwise: a host that is gone or cut off is given up after half a minute.
+Nothing is prepared, which at a pooler, such as PgBouncer, would outlive its transaction."""
 
 OF_A_PING = ("host", "hostaddr", "port", "service", "dbname", "user", "connect_timeout")
 """It needs no right to connect, and asks for no encryption, which may be what is refused."""

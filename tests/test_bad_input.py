@@ -408,7 +408,10 @@ def test_root_that_cannot_hold_runs_is_told_and_left_as_it_is(
     [
         ({"GENMED_REGISTRY": "nonsense"}, ("GENMED_REGISTRY is not a database URL", "sqlite:////data/registry.db")),
         ({"GENMED_REGISTRY": "sqlite://"}, ("in memory, which would be lost",)),
-        ({"GENMED_REGISTRY": "postgresql://me:secret@host/runs"}, ("postgresql://me:***@host/runs", "driver")),
+        (
+            {"GENMED_REGISTRY": "postgresql://me:secret@host/runs"},
+            ("postgresql://me:***@host/runs", "failed to resolve host"),
+        ),
         ({"GENMED_ROOT": "/proc/genmed"}, ("/proc/genmed", "--root")),
         ({"GENMED_CACHE": "/proc/genmed"}, ("/proc/genmed", "GENMED_CACHE")),
         ({"GENMED_CACHE": __file__}, (__file__, "GENMED_CACHE")),
@@ -457,9 +460,11 @@ def test_full_disk_while_images_are_decoded_leaves_nothing(
 
 
 FILLING = f"""
+import glob
 import os
 import resource
 import runpy
+import time
 
 
 def build(num_classes):
@@ -470,13 +475,16 @@ def build(num_classes):
         nonlocal passes
         passes += module.training
         if passes == 1 + int(os.environ.get("GENMED_TEST_FULL_AT_STEP", -1)):  # one pass is the trial before step 1
+            safe = os.path.join(os.environ["GENMED_ROOT"], "runs", "*", "checkpoints", "*-end", "manifest.json")
+            while len(glob.glob(safe)) < int(os.environ.get("GENMED_TEST_AWAIT", 0)):
+                time.sleep(0.01)
             limit = int(os.environ["GENMED_TEST_BYTES_LEFT"])
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
     model.register_forward_pre_hook(count)
     return model
 """
-"""The tiny network in a process whose files cannot grow from a certain step on."""
+"""The tiny network in a process whose files cannot grow from a certain step on, once so many epochs' ends are safe."""
 
 
 @pytest.fixture
@@ -485,12 +493,12 @@ def filling(tmp_path: Path) -> str:
     return f"{tmp_path / 'filling.py'}:build"
 
 
-@pytest.mark.parametrize(("step", "place"), [(2, "epoch 1/4, step 1/"), (13, "epoch 2/4, step 1/")])
+@pytest.mark.parametrize(("step", "safe", "place"), [(2, 0, "epoch 1/4, step 1/"), (13, 1, "epoch 2/4, step 1/")])
 def test_run_on_a_full_disk_fails_with_the_way_on_and_resumes_to_the_same_bits(
-    genmed: Genmed, trained: Genmed, tiny: Arguments, filling: str, step: int, place: str
+    genmed: Genmed, trained: Genmed, tiny: Arguments, filling: str, step: int, safe: int, place: str
 ) -> None:
     arguments = [part for part in tiny("--model", filling) if part != "--json"]
-    full = {"GENMED_TEST_FULL_AT_STEP": str(step), "GENMED_TEST_BYTES_LEFT": "4000"}
+    full = {"GENMED_TEST_FULL_AT_STEP": str(step), "GENMED_TEST_BYTES_LEFT": "4000", "GENMED_TEST_AWAIT": str(safe)}
     result = genmed(*arguments, **full)
     name = genmed.run_folder().name
     assert (result.code, result.out) == (1, "")

@@ -238,7 +238,8 @@ def test_output_off_a_terminal_is_tabs_without_colour_or_wrapping(three: Genmed,
     assert all("\t" in line for line in result.out.splitlines())
     if command == "list":
         rows = [line.split("\t") for line in result.out.splitlines()]
-        assert rows[0] == ["name", "status", "epochs", "test AUROC", "95% interval", "device", "created", "tags"]
+        measured = ["name", "status", "epochs", "test AUROC", "95% interval"]
+        assert rows[0] == [*measured, "device", "host", "created", "tags"]
         assert [row[1:3] for row in rows[1:]] == [["completed", "1/1"]] * 3
         assert rows[1][-1] == "a b beta"
 

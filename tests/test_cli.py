@@ -28,7 +28,7 @@ from tests.harness import TINY_MODEL, Command, Genmed, Result, _run_command, edi
 Arguments = Callable[..., list[object]]
 RUN = (
     "schema id name status path seed dataset model device epochs_done steps_done metrics fingerprint trace_digest"
-    " checkpoints parent accepted tags note hidden benchmark host"
+    " checkpoints parent accepted tags note hidden benchmark"
 ).split()
 VERIFY = "schema verdict run steps_compared steps_total first_divergence cause metrics".split()
 LIST = "id name status path seed dataset model device epochs_done steps_done fingerprint trace_digest".split()
@@ -45,6 +45,14 @@ def three(
     for name in ("alpha", "alpha", "beta"):
         result = prepared(*tiny("--name", name, "--epochs", 1, "--tag", "a b", "--tag", name, "--note", "é"))
         assert result.code == 0, result.err
+    return prepared
+
+
+@pytest.fixture
+def edited(server: ForkServerContext, trained: Genmed, tmp_path: Path) -> Genmed:
+    """genmed with a copy of the finished run that a test may edit."""
+    prepared = Genmed(server, tmp_path, trained.cache)
+    shutil.copytree(trained.root, prepared.root, dirs_exist_ok=True)
     return prepared
 
 
@@ -238,8 +246,7 @@ def test_output_off_a_terminal_is_tabs_without_colour_or_wrapping(three: Genmed,
     assert all("\t" in line for line in result.out.splitlines())
     if command == "list":
         rows = [line.split("\t") for line in result.out.splitlines()]
-        measured = ["name", "status", "epochs", "test AUROC", "95% interval"]
-        assert rows[0] == [*measured, "device", "host", "created", "tags"]
+        assert rows[0] == ["name", "status", "epochs", "test AUROC", "95% interval", "device", "created", "tags"]
         assert [row[1:3] for row in rows[1:]] == [["completed", "1/1"]] * 3
         assert rows[1][-1] == "a b beta"
 

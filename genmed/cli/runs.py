@@ -74,7 +74,8 @@ INTERVAL = "95% interval"
 def _print_runs(runs: list[dict[str, Any]]) -> None:
     from genmed.cli.output import print_table, show_number
 
-    columns = ["name", "status", "epochs", "test AUROC", INTERVAL, "device", "host", "created", "tags"]
+    elsewhere = _are_elsewhere(runs)
+    columns = ["name", "status", "epochs", "test AUROC", INTERVAL, "device", "created", "tags"]
     rows = [
         [
             run["name"],
@@ -83,27 +84,28 @@ def _print_runs(runs: list[dict[str, Any]]) -> None:
             show_number(run["test_auroc_macro"]),
             _show_interval(run["test_auroc_macro_low"], run["test_auroc_macro_high"]),
             run["device"],
-            run["host"] or "-",
+            *([run["host"] or "-"] if elsewhere else []),
             _show_time(run["created"]),
             " ".join(run["tags"]),
         ]
         for run in runs
     ]
-    expendable = ["device", "created", "epochs", "tags", INTERVAL]
+    if elsewhere:
+        columns.insert(columns.index("created"), "host")
     print_table(
         columns,
         rows,
         numbers=["epochs", "test AUROC", INTERVAL],
         whole=["name", "status", "device", "host", "created"],
-        expendable=["host", *expendable] if _are_all_here(runs) else [*expendable, "host"],
+        expendable=[name for name in ["device", "created", "epochs", "tags", INTERVAL, "host"] if name in columns],
     )
 
 
-def _are_all_here(runs: list[dict[str, Any]]) -> bool:
-    """Whether the host says nothing, as where one machine trains all of them."""
+def _are_elsewhere(runs: list[dict[str, Any]]) -> bool:
+    """Whether one ran on another host than this: else a column of hosts says nothing."""
     from genmed.records.environment import host_name
 
-    return {run["host"] for run in runs} <= {host_name(), None}
+    return not {run["host"] for run in runs} <= {host_name(), None}
 
 
 def _show_interval(low: float | None, high: float | None) -> str:

@@ -39,7 +39,7 @@ HASTE = 1.0
 SHARE = 20
 """After an attempt that failed there is no other for so many times as long as it took: a registry that stays away costs
 a training a twentieth of its time."""
-LONGEST_PAUSE = 60.0
+LONGEST_PAUSE = 300.0
 
 
 class Index:

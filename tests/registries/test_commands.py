@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from genmed.cli.runs import _are_all_here
 from genmed.records.environment import host_name
 from genmed.records.registry import FINAL, Registry, RunRecord, open_place, parse_place
 from genmed.records.run_folder import RunFolder, this_process
@@ -118,16 +117,19 @@ def _make_foreign(genmed: Genmed, **fields: Any) -> Registry:
     return registry
 
 
-def test_host_of_a_run_is_listed_and_shown(trained: Genmed) -> None:
-    table = [line.split("\t") for line in trained("list").out.splitlines()]
-    assert dict(zip(table[0], table[1], strict=True))["host"] == host_name()
-    assert trained("list", "--json").json[0]["host"] == trained("show", "latest", "--json").json["host"] == host_name()
-    assert f"host\t{host_name()}\n" in trained("show", "latest").out
+def _read_table(genmed: Genmed) -> list[dict[str, str]]:
+    columns, *rows = (line.split("\t") for line in genmed("list").out.splitlines())
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def test_host_is_worth_a_column_where_there_is_another() -> None:
-    assert _are_all_here([{"host": host_name()}, {"host": None}])
-    assert not _are_all_here([{"host": host_name()}, {"host": "elsewhere"}])
+def test_host_of_a_run_is_shown_and_listed_where_there_are_several(edited: Genmed) -> None:
+    shown = edited("show", "latest")
+    assert f"host\t{host_name()}\n" in shown.out
+    assert edited("show", "latest", "--json").json["host"] == host_name()
+    assert [run["host"] for run in edited("list", "--json").json] == [host_name()]
+    assert ["host" in row for row in _read_table(edited)] == [False]
+    _make_foreign(edited)
+    assert [row["host"] for row in _read_table(edited)] == ["elsewhere", host_name()]
 
 
 def test_run_of_another_host_whose_folder_is_not_here_is_judged_by_its_heartbeat(on_server: Genmed) -> None:

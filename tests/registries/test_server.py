@@ -167,7 +167,7 @@ def test_database_that_is_no_registry_of_this_genmed_is_refused_and_left(
 def test_database_of_another_encoding_is_refused(
     postgresql: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    postgresql.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0")
+    postgresql.execute("CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
     monkeypatch.setenv("GENMED_REGISTRY", postgresql.url("latin"))
     error = refused(tmp_path, create=True)
     assert "has the encoding LATIN1" in error.message
@@ -179,7 +179,7 @@ def test_what_the_user_may_not_do_is_one_line(
 ) -> None:
     make_registry(tmp_path, make_run())
     grant = "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader"
-    postgresql.execute("DROP ROLE IF EXISTS reader", "CREATE ROLE reader LOGIN", grant, database=_name(url))
+    postgresql.execute("CREATE ROLE reader LOGIN", grant, database=_name(url))
     monkeypatch.setenv("GENMED_REGISTRY", url.replace(f"{USER}@", "reader@"))
     registry = open_registry(tmp_path, create=False)
     assert registry is not None
@@ -356,8 +356,8 @@ def test_row_that_stays_locked_is_told(
 
 def test_place_among_too_many_connections_is_waited_for(postgresql: Server, tmp_path: Path) -> None:
     name = _name(postgresql.make_registry())
-    postgresql.execute("DROP ROLE IF EXISTS single", "CREATE ROLE single SUPERUSER LOGIN CONNECTION LIMIT 1")
-    postgresql.execute("ALTER ROLE single NOSUPERUSER", "GRANT pg_read_all_data TO single")
+    grant = "GRANT SELECT ON ALL TABLES IN SCHEMA public TO single"
+    postgresql.execute("CREATE ROLE single LOGIN CONNECTION LIMIT 1", grant, database=name)
     registry = open_place(parse_place(postgresql.url(name, "single"), ""), create=False)
     assert registry is not None
     with psycopg.connect(f"host=127.0.0.1 port={postgresql.port} user=single dbname={name}") as holder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from genmed.ground.errors import ConfigError, RecordError, RunNotFoundError, StorageError
-from genmed.records.registry import Registry, RunSummary, open_registry
+from genmed.records.registry import DamageError, Registry, RunSummary, open_registry
 from genmed.records.run_folder import RunFolder, list_run_folders
 from genmed.workflows.claim import find_last_sign, lives
 
@@ -27,7 +27,7 @@ def open_true(root: Path) -> Registry | None:
     registry = open_registry(root, create=False)
     known = {run.name for run in registry.names()} if registry else set()
     unknown = [folder for folder in list_run_folders(root, known) if _is_at_rest(folder)]
-    behind = [RunFolder(root / row.path) for row in registry.running() if _is_behind(row, root)] if registry else []
+    behind = [RunFolder(root / row.path) for row in _list_running(registry) if _is_behind(row, root)]
     for folder in [*unknown, *behind]:
         from genmed.workflows.index import record_of  # which reads states: NumPy and the config's sections
 
@@ -37,6 +37,13 @@ def open_true(root: Path) -> Registry | None:
         except (RecordError, ConfigError, StorageError):  # `genmed list --rebuild` tells of it
             continue
     return registry
+
+
+def _list_running(registry: Registry | None) -> list[RunSummary]:
+    try:
+        return registry.running() if registry else []
+    except DamageError:  # who reads the row tells of it
+        return []
 
 
 def _is_at_rest(folder: RunFolder) -> bool:

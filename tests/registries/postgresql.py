@@ -1,6 +1,5 @@
 """A real PostgreSQL server of a test's own: in a folder of its own, on loopback, stopped when the tests are over."""
 
-import atexit
 import os
 import pwd
 import shutil
@@ -22,6 +21,9 @@ GUARDED = "guarded"
 QUICK = ["-c", "fsync=off", "-c", "full_page_writes=off"]
 
 
+WATCH = 'cat; "$1" --pgdata "$2" --mode immediate --wait stop >/dev/null 2>&1; rm -rf "$3"'
+
+
 class MissingServerError(Exception):
     """There are no programs to start one."""
 
@@ -35,8 +37,8 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="genmed-pg-"))
         if self._owner:
             shutil.chown(self.folder, self._owner)
-        atexit.register(self.close)
         self._data, self._numbers, self._ready = self.folder / "data", count(1), False
+        self._watcher = self._watch()
         plain = ["--pgdata", self._data, "--username", USER, "--auth", "trust", "--encoding", "UTF8", "--no-sync"]
         if self._run("initdb", *plain, *IN_GERMAN_ORDER, check=False):
             self._run("initdb", *plain, "--locale", "C.UTF-8")
@@ -76,10 +78,15 @@ class Server:
         return (self._data / "postmaster.pid").exists()
 
     def close(self) -> None:
-        atexit.unregister(self.close)
-        if self.runs:
-            self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """As if this process had ended."""
+        assert self._watcher.stdin is not None
+        self._watcher.stdin.close()
+        self._watcher.wait()
+
+    def _watch(self) -> "subprocess.Popen[bytes]":
+        """A process that stops the server and removes its folder when this one ends, however it does."""
+        words = ["sh", "-c", WATCH, "watch", self._programs / "pg_ctl", self._data, self.folder]
+        return subprocess.Popen(words, stdin=subprocess.PIPE, cwd="/", start_new_session=True, **_become(self._owner))
 
     def url(self, database: str = "postgres", user: str = USER, password: str = "") -> str:
         who = f"{user}:{password}" if password else user

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from genmed.records.environment import host_name
 from genmed.records.registry import FINAL, Registry, RunRecord, open_place, parse_place
@@ -212,6 +213,17 @@ def test_epochs_of_a_killed_run_that_the_registry_was_not_told_of_are_taken_from
     (listed,) = _run(finished, "list")
     assert (listed["status"], listed["epochs_done"]) == ("interrupted", 4)
     assert registry.metrics(record.run.id) == record.metrics
+
+
+def test_damaged_row_of_a_running_run_keeps_nobody_from_another(finished: Genmed) -> None:
+    registry, record = make_registry(finished.root), record_of(RunFolder(finished.run_folder()))
+    registry.replace_run(record)
+    registry.add_run(make_run("aaaaaaaa", name="theirs"))
+    registry.write(lambda connection: connection.execute(text("UPDATE runs SET note = 'x' WHERE id = 'aaaaaaaa'")))
+    assert _run(finished, "show", record.run.id)["id"] == record.run.id
+    refused = finished("list")
+    assert (refused.code, refused.out) == (2, "")
+    assert "the row of run aaaaaaaa in runs does not fit its seal" in refused.err
 
 
 def test_row_of_a_process_that_lives_is_its_own_to_write(finished: Genmed) -> None:

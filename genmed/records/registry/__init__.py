@@ -7,6 +7,7 @@ from genmed.records.registry.copying import Copied, Existing, copy_registry
 from genmed.records.registry.finding import RunName
 from genmed.records.registry.opening import open_place, open_registry, set_aside
 from genmed.records.registry.place import find_place, is_same, name_place, parse_place, registry_url
+from genmed.records.registry.refusals import DamageError
 from genmed.records.registry.rows import RunRecord
 from genmed.records.registry.store import Registry
 from genmed.records.registry.tables import (
@@ -23,6 +24,7 @@ __all__ = [
     "FINAL",
     "CheckpointRow",
     "Copied",
+    "DamageError",
     "EvaluationRow",
     "Existing",
     "Registry",

@@ -1,7 +1,8 @@
 """PostgreSQL as the registry uses it: one server for processes of many hosts, restarted or cut off at any moment.
 
 A connection lives for one transaction. So nothing is open when a process forks, nothing needs to be closed, and a
-server that was started anew is found again by the next transaction. psycopg is imported by the first connection alone.
+server that was started anew is found again by the next transaction. psycopg is imported where a server is used, and
+nowhere else.
 """
 
 import logging
@@ -93,7 +94,7 @@ def _load_json(found: str | bytes) -> Any:
 def _connect(
     dialect: Dialect, record: object, arguments: list[Any], parameters: dict[str, Any]
 ) -> "psycopg.Connection[Any]":
-    """A connection; its refusal has the SQLSTATE that libpq keeps to itself, where another attempt may succeed."""
+    """A connection; where another attempt may succeed, its refusal has the SQLSTATE that libpq keeps to itself."""
     import psycopg
 
     log = logging.getLogger("psycopg")
@@ -113,7 +114,9 @@ def _connect(
 def _connect_again(
     refused: "psycopg.OperationalError", connect: Callable[[], "psycopg.Connection[Any]"], parameters: dict[str, Any]
 ) -> "psycopg.Connection[Any]":
-    """What the refusal says is in the language of the server: a ping tells whether it takes connections at all."""
+    """What the refusal says is in the language of the server: a ping tells whether it takes connections at all. That
+    there are too many of them a ping does not tell.
+    """
     from psycopg import errors
     from psycopg.conninfo import make_conninfo
     from psycopg.pq import PGconn, Ping

@@ -85,7 +85,7 @@ def columns_of(row: Record) -> dict[str, Any]:
 
 
 def storable(value: Any) -> Any:
-    """As every database gives it back: in text \ufffd for what has no letter, and no negative zero."""
+    """As every database gives it back: in text U+FFFD for what is no letter, and no negative zero."""
     if isinstance(value, str):
         return NO_TEXT.sub("\ufffd", value)
     return value + 0.0 if isinstance(value, float) else value

@@ -28,7 +28,7 @@ from tests.harness import TINY_MODEL, Command, Genmed, Result, _run_command, edi
 Arguments = Callable[..., list[object]]
 RUN = (
     "schema id name status path seed dataset model device epochs_done steps_done metrics fingerprint trace_digest"
-    " checkpoints parent accepted tags note hidden benchmark"
+    " checkpoints parent accepted tags note hidden benchmark host"
 ).split()
 VERIFY = "schema verdict run steps_compared steps_total first_divergence cause metrics".split()
 LIST = "id name status path seed dataset model device epochs_done steps_done fingerprint trace_digest".split()

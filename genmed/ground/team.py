@@ -218,7 +218,8 @@ class Link:
                 yield
         except TeamError as error:
             if not (why := self.hear_why()):
-                self.say_why({"message": error.message, "hint": "", "code": 1})
+                told = error.message.removeprefix(f"rank {self._rank} ")  # which is told with it
+                self.say_why({"message": told, "hint": "", "code": 1})
                 raise
             message = f"rank {why['rank']} on {why['host']}: {why['message']}"
             raise TeamError(message, why["hint"], why["code"]) from error

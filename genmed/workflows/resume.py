@@ -152,14 +152,19 @@ def choose_checkpoint(
     for problem in problems:
         reporter.message(f"{problem}; taken is {taken}")
     if chosen is None and document.start and whole:
-        raise RecordError(f"{document.name} begins at step {document.start.step}, and that checkpoint is not whole")
+        raise RecordError(
+            f"{document.name} begins at step {document.start.step}; that state, or the best one before it, is not whole"
+        )
     return chosen
 
 
 def _has_best(checkpoint: Checkpoint, whole: Sequence[Checkpoint]) -> bool:
-    """Whether the best epoch so far, of which the final metrics may be, is among the whole ones."""
+    """Whether the best epoch so far, of which the final metrics may be, is among the whole ones, or a better one came
+    later, which took its place and is computed again.
+    """
     epoch = read_progress(checkpoint.folder).best_epoch
-    return epoch == 0 or any(entry.is_end_of(epoch) for entry in whole)
+    later = [read_progress(entry.folder).best_epoch for entry in whole if entry.step > checkpoint.step]
+    return epoch == 0 or any(entry.is_end_of(epoch) for entry in whole) or any(best > epoch for best in later)
 
 
 def _is_reached(checkpoint: Checkpoint, document: RunDocument, trace: RecordedTrace | None) -> bool:

@@ -14,6 +14,7 @@ from genmed.records.registry import postgresql as registry_on_server
 from genmed.records.registry.tables import RUNS
 from tests.registries.making import make_registry, make_run
 from tests.registries.postgresql import USER, Server
+from tests.resuming.runs import wait_for
 
 psycopg = pytest.importorskip("psycopg")
 
@@ -134,6 +135,8 @@ def test_place_among_too_many_connections_is_waited_for(postgresql: Server, tmp_
     postgresql.execute("CREATE ROLE single LOGIN CONNECTION LIMIT 1", grant, database=name)
     registry = open_place(parse_place(postgresql.url(name, "single"), ""), create=False)
     assert registry is not None
+    left = "SELECT 1 FROM pg_stat_activity WHERE usename = 'single'"
+    wait_for(lambda: not postgresql.execute(left))  # for a connection that was closed its process takes a moment to end
     with psycopg.connect(f"host=127.0.0.1 port={postgresql.port} user=single dbname={name}") as holder:
         with pytest.raises(StorageError, match=r"takes no more connections: .*too many connections") as told:
             registry.with_patience(0.1).count()

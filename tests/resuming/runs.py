@@ -42,8 +42,8 @@ def build(num_classes):
             os.kill(os.getpid(), int(os.environ.get("GENMED_TEST_SIGNAL", signal.SIGKILL)))
 
     def wait_for_checkpoint():
-        [document] = glob.glob(os.path.join(os.environ["GENMED_ROOT"], "runs", "*", "run.json"))
-        while f'"checkpoint_step": {awaited},' not in open(document).read():
+        documents = glob.glob(os.path.join(os.environ["GENMED_ROOT"], "runs", "*", "run.json"))
+        while not any(f'"checkpoint_step": {awaited},' in open(path).read() for path in documents):
             time.sleep(0.001)
 
     def before_pass(module, inputs):
@@ -74,8 +74,8 @@ def build(num_classes):
 """
 """A model's file. Counts passes of training, those at rest, and, from the opening of the trace on, passes and files
 touched. At the number in a variable (GENMED_TEST_PASSES, _RESTS, _EVENTS) the process gets SIGKILL or the signal in
-GENMED_TEST_SIGNAL, after the checkpoint of step GENMED_TEST_AWAIT is safe; it gets SIGKILL as it is about to write the
-file in GENMED_TEST_FILE. From the third pass of training on no file may be longer than GENMED_TEST_LIMIT."""
+GENMED_TEST_SIGNAL, after a checkpoint of step GENMED_TEST_AWAIT is safe; it gets SIGKILL as it is about to write a file
+named GENMED_TEST_FILE. From the third pass of training on no file may be longer than GENMED_TEST_LIMIT."""
 
 
 class Pair(NamedTuple):

@@ -60,10 +60,10 @@ def test_child_that_is_killed_resumes_to_the_bits_of_one_left_alone(finished: Ge
     whole = finished("resume", "latest", "--epochs", 6, "--json")
     assert whole.code == 0, whole.err
     parent = whole.json["parent"]
-    for passes in ("2", "9", "9, trace gone"):
-        number = passes.partition(",")[0]
-        assert finished("resume", parent, "--epochs", 6, "--json", GENMED_TEST_PASSES=number).code == -signal.SIGKILL
-        if passes.endswith("gone"):
+    for passes, safe, trace_gone in ((2, 21, False), (9, 28, False), (9, 28, True)):
+        limits = {"GENMED_TEST_PASSES": str(passes), "GENMED_TEST_AWAIT": str(safe)}
+        assert finished("resume", parent, "--epochs", 6, "--json", **limits).code == -signal.SIGKILL
+        if trace_gone:  # the best state before the child's own is no longer there, either
             (finished.root / finished("show", "latest", "--json").json["path"] / "trace.jsonl").unlink()
         result = finished("resume", "latest", "--json")
         assert result.code == 0, result.err

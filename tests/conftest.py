@@ -11,6 +11,13 @@ from tests.harness import TINY_MODEL, Genmed, start_server
 from tests.make_nih import make_nih
 from tests.registries.postgresql import MissingServerError, Server
 
+LONGEST = ["test_hosts.py", "test_docs.py", "test_study.py", "test_resume_after_power_cut.py", "test_golden.py"]
+"""Files that take longest for the number of their tests: last, one would keep a core from its end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
 
 @pytest.fixture(scope="session")
 def server() -> ForkServerContext:

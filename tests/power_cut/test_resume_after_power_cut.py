@@ -15,7 +15,7 @@ from tests.power_cut.states import KINDS, State
 from tests.power_cut.training import record_training, try_state
 from tests.resuming.runs import Arguments
 
-OF_EACH_KIND = 7
+OF_EACH_KIND = 5
 
 
 def test_resume_after_a_power_cut_gives_the_same_bits_or_nothing_had_existed(

@@ -164,14 +164,23 @@ def build(num_classes):
 """
 
 
-def test_network_of_tokens_has_pictures_without_saliency(genmed: Genmed, nih: Path) -> None:
-    data = ["--dataset", "nih", "--data-root", nih, "--image-size", "32"]
-    result = genmed(
-        "train", *data, "--model", "vit_b_16", "--epochs", "1", "--set", "training.max_steps=1", *WITH_REPORT
-    )
+TOKENS = """
+from torch import nn
+from torchvision.models import VisionTransformer
+
+
+def build(num_classes):
+    return VisionTransformer(16, 8, 1, 1, 8, 16, num_classes=num_classes)
+"""
+
+
+def test_network_of_tokens_has_pictures_without_saliency(genmed: Genmed, tiny: Arguments, tmp_path: Path) -> None:
+    (tmp_path / "tokens.py").write_text(TOKENS)
+    model = ["--model", tmp_path / "tokens.py:build"]
+    result = genmed(*tiny(*model, "--epochs", 1, "--set", "training.max_steps=1", *WITH_REPORT))
     assert result.code == 0, result.err
     text = (genmed.run_folder() / "report.html").read_text()
-    assert "vit_b_16 has no map of convolutional features" in text
+    assert "tokens.py:build has no map of convolutional features" in text
     assert "data:image/png" in text
     assert "data:image/jpeg" not in text
 

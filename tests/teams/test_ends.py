@@ -97,13 +97,13 @@ def test_signal_to_one_member_stops_all_after_the_state_is_safe(
     assert describe(run_team(genmed, 4, "resume", "stopped", "--json")) == alone
 
 
-@pytest.mark.parametrize("size", [1, 2, 4])
-def test_run_of_two_processes_is_verified_by_any_number(size: int, genmed: Genmed, command: list[object]) -> None:
+def test_run_of_two_processes_is_verified_by_any_number(genmed: Genmed, command: list[object]) -> None:
     assert run_team(genmed, 2, *command).code == 0
-    result = run_team(genmed, size, "verify", "latest", "--json")
-    assert (result.code, result.json["verdict"]) == (0, "identical"), result.err
-    assert result.json["steps_compared"] == result.json["steps_total"] > 10
-    result = run_team(genmed, size, "verify", "latest", "--json", "--segments", 2)
+    for size in (1, 2, 4):
+        result = run_team(genmed, size, "verify", "latest", "--json")
+        assert (result.code, result.json["verdict"]) == (0, "identical"), result.err
+        assert result.json["steps_compared"] == result.json["steps_total"] > 10
+    result = run_team(genmed, 2, "verify", "latest", "--json", "--segments", 2)
     assert (result.code, result.json["verdict"]) == (0, "identical"), result.err
 
 
@@ -144,7 +144,7 @@ def test_command_starts_its_processes_itself_and_ends_as_they_do(
     alone = describe(genmed(*command))
     together = genmed.fresh(*command, "--processes", 2)
     assert describe(together) == alone
-    wrong = genmed.fresh(*tiny("--shards", 2, "--processes", 2, "--model", "resnet18", "--lr", "1e30"))
+    wrong = genmed.fresh(*tiny("--shards", 2, "--processes", 2, "--lr", "1e30"))
     error = wrong.json["error"]
     assert (wrong.code, error["kind"]) == (1, "RunError")
     assert error["message"].startswith("the loss is ")

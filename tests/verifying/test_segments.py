@@ -1,6 +1,7 @@
 """Stretches between kept states: each is verified alone, some as an audit, all of them beside each other."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -75,12 +76,11 @@ def test_all_segments_beside_each_other_are_the_whole_run(finished: Genmed) -> N
     assert result.err.count("identical") == SEGMENTS
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_difference_is_found_in_its_segment_alone(finished: Genmed, jobs: int) -> None:
+def test_difference_is_found_in_its_segment_alone(finished: Genmed) -> None:
     forge_trace(finished.run_folder(), lambda lines: lines[10].update(grad="xxh3-128:" + 32 * "0"))
-    other = finished("verify", "latest", "--json", "--segment", 3, "--segment", 9, "--jobs", jobs)
+    other = finished("verify", "latest", "--json", "--segment", 3, "--segment", 9)
     assert (other.code, other.json["verdict"]) == (0, f"2 of {SEGMENTS} segments identical")
-    result = finished("verify", "latest", "--json", "--segment", 4, "--jobs", jobs)
+    result = finished("verify", "latest", "--json", "--segment", 4)
     assert (result.code, result.json["verdict"]) == (1, "diverged")
     found = result.json["first_divergence"]
     assert (found["step"], found["epoch"], found["field"]) == (10, 2, "grad")
@@ -97,8 +97,8 @@ def test_killed_and_resumed_run_is_verified_in_segments(finished: Genmed, tiny: 
         time.sleep(0.005)
     command.send(signal.SIGKILL)
     command.wait()
-    early = finished("verify", "latest", "--json", "--jobs", 2)
-    assert (early.code, early.json["verdict"]) == (0, "identical"), early.json["problems"]
+    early = finished("verify", "latest", "--json", "--segment", 1)
+    assert re.fullmatch(r"1 of \d segments identical", early.json["verdict"]), early.json["problems"]
     assert finished("resume", "latest", "--json").code == 0
     result = finished("verify", "latest", "--json", "--jobs", 2)
     assert (result.code, result.json["verdict"]) == (0, "identical"), result.json["problems"]

@@ -56,7 +56,7 @@ def main() -> None:
     print(describe_machine("torch"))
     size = f"{chosen.image_size} px, batch {chosen.batch_size}"
     print(f"{chosen.model}, {size}, {chosen.steps} steps, {chosen.rounds} rounds\n")
-    rows: list[Row] = [(1, 1, CORES, ""), (1, 1, 1, ""), (2, 1, 1, ""), (4, 1, 1, "")]
+    rows: list[Row] = [(shards, 1, threads, "") for threads in (CORES, 1) for shards in (1, 2, 4)]
     rows += [(shards, processes, 1, way) for shards, processes in ((2, 2), (4, 2), (4, 4)) for way in ("read", "sent")]
     found: dict[Row, list[dict[str, float]]] = {row: [] for row in rows}
     for _ in range(chosen.rounds):

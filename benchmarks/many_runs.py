@@ -12,7 +12,8 @@ from fresh import GENMED, run_fresh
 from genmed.ground.sealed import seal_document
 from genmed.records.registry import RunRecord
 from genmed.records.run_folder import RunDocument, RunFolder
-from genmed.workflows.index import open_for_writing, record_of
+from genmed.workflows.index import record_of
+from genmed.workflows.known import open_for_writing
 
 TINY_MODEL = f"{Path(__file__).resolve().parents[1] / 'tests/models/tiny.py'}:build"
 LINKED = ("config.yaml", "environment.json", "metrics.csv", "data.json")

@@ -19,7 +19,8 @@ from genmed.workflows.assemble import Session, assemble
 from genmed.workflows.execute import execute
 from genmed.workflows.finished import check_complete
 from genmed.workflows.identity import list_former, read_config
-from genmed.workflows.index import Index, open_for_writing, record_of
+from genmed.workflows.index import Index, record_of
+from genmed.workflows.known import open_for_writing
 from genmed.workflows.reporting import Reporter
 from genmed.workflows.team import agree, assist, hand_over, joined
 from genmed.workflows.tensorboard import check_package

@@ -27,8 +27,7 @@ from genmed.records.registry import (
     set_aside,
 )
 from genmed.records.run_folder import RUNS, RunDocument, RunFolder, list_run_folders
-from genmed.workflows.known import open_for_writing as open_for_writing
-from genmed.workflows.known import open_true as open_true
+from genmed.workflows.known import open_for_writing
 from genmed.workflows.reporting import Reporter
 
 Write = Callable[[Registry], Any]

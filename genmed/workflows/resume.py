@@ -20,7 +20,8 @@ from genmed.workflows.assemble import Session, assemble
 from genmed.workflows.claim import claimed
 from genmed.workflows.execute import execute
 from genmed.workflows.identity import read_config
-from genmed.workflows.index import Index, open_for_writing, record_of
+from genmed.workflows.index import Index, record_of
+from genmed.workflows.known import open_for_writing
 from genmed.workflows.mending import mend_code_record, mend_data_record
 from genmed.workflows.reporting import Reporter, Silent
 from genmed.workflows.team import agree, assist, hand_over, joined

@@ -21,7 +21,8 @@ from genmed.records.run_folder import RUNS, RunDocument, RunFolder, check_root, 
 from genmed.workflows.assemble import Session, assemble, list_user_files, write_data
 from genmed.workflows.execute import execute
 from genmed.workflows.identity import list_former
-from genmed.workflows.index import Index, open_for_writing, row_of
+from genmed.workflows.index import Index, row_of
+from genmed.workflows.known import open_for_writing
 from genmed.workflows.reporting import Reporter
 from genmed.workflows.team import agree, assist, find_begun, joined, name_launch
 

@@ -5,7 +5,10 @@ fingerprint covers the `Bits` fields alone.
 """
 
 import re
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -413,15 +416,16 @@ class Config(Section):
         return Config.model_validate(unflatten({**flatten(self), **values}))
 
 
-def list_keys() -> dict[str, Any]:
+@cache
+def list_keys() -> Mapping[str, Any]:
     """Dotted key -> pydantic's FieldInfo, in the order of the document."""
-    keys = {}
+    keys: dict[str, Any] = {}
     for name, field in Config.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             keys.update({f"{name}.{inner}": info for inner, info in field.annotation.model_fields.items()})
         else:
             keys[name] = field
-    return keys
+    return MappingProxyType(keys)
 
 
 def affects_bits(key: str) -> bool:

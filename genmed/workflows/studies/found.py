@@ -14,7 +14,8 @@ from genmed.ground.fingerprints import digest_file
 from genmed.records.run_folder import RUNS, RunDocument, RunFolder, list_run_folders
 from genmed.records.study_folder import StudyCell, StudyDocument
 from genmed.workflows.claim import alone_with, find_last_sign, lives
-from genmed.workflows.index import Tell, open_true, write_now
+from genmed.workflows.index import Tell, write_now
+from genmed.workflows.known import open_true
 
 RunStatus = Literal["pending", "running", "completed", "interrupted", "failed"]
 Place = tuple[int, int]

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
@@ -144,7 +144,13 @@ def resolve(layers: Sequence[Layer]) -> ResolvedConfig:
     return ResolvedConfig(config, origins)
 
 
-class _Loader(yaml.SafeLoader):
+if TYPE_CHECKING:
+    from yaml import SafeLoader as _SafeLoader
+else:  # libyaml's takes a tenth of the time; PyYAML may have been built without it
+    _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SafeLoader):
     """Leaves numbers as they are written, for the field to read as it reads a flag: YAML 1.1 takes 010 for 8."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012

@@ -147,6 +147,7 @@ def test_without_the_extra_nothing_is_begun(genmed: Genmed, tiny: Arguments, tmp
     if command.startswith("resume"):
         (tmp_path / "killed.py").write_text(KILLED)
         genmed(*tiny("--model", f"{tmp_path / 'killed.py'}:build"), GENMED_TEST_KILL="yes")
+        genmed("list")  # clears away what SQLite may have been left with beside the registry
     before = sorted(os.walk(genmed.root))
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, *command.split()],

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, select, update
 
 from genmed.ground.errors import RequestError
 from genmed.records.registry import FINAL, Copied, Registry, RunRecord, copy_registry, open_place, parse_place
 from genmed.records.registry import copying as module
+from genmed.records.registry.seals import seal_row
+from genmed.records.registry.tables import RUNS
 from tests.harness import Genmed, Result
 from tests.registries.making import (
     START,
@@ -90,6 +93,23 @@ def test_copies_of_copies_are_equal_to_the_last_column(place: Place, kinds: tupl
         registry = target
     registry.record_verification(make_verification("00000001", "the next number"))
     assert [row["number"] for row in dump(registry)["verifications"]] == [*numbers, max(numbers) + 1]
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "file"])
+def test_values_that_no_other_database_holds_are_sealed_as_they_are_copied(place: Place, kind: str) -> None:
+    """As an earlier genmed wrote them into a file: a text with NUL."""
+    source, target = _open(place("source")), _open(place(kind))
+    source.replace_run(_make_record(1))
+
+    def write(connection: Connection) -> None:
+        [row] = connection.execute(select(RUNS)).mappings()
+        connection.execute(update(RUNS).values(seal_row(RUNS, {**row, "note": "a\0b"})))
+
+    source.write(write)
+    source.check()
+    copy_registry(source, target)
+    target.check()
+    assert target.run("00000001").note == "a\ufffdb"
 
 
 def test_target_that_holds_runs_is_refused_and_left(tmp_path: Path, place: Place) -> None:

@@ -1,6 +1,7 @@
 """How a team ends: a member that is killed or fails, a signal; and what goes on from there, with other numbers."""
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def test_run_whose_members_are_killed_goes_on_with_other_numbers_to_the_same_bit
             error = results[0].json["error"]
             assert results[0].code == 1
             assert f"lost contact with rank {victim}" in error["message"], error
+            assert not re.search(r"rank (\d) on \S+: rank \1 ", error["message"]), error
             assert read_run(genmed, "killed")["status"] == "failed"
         for rank in set(range(1, size)) - {victim}:
             assert (results[rank].code, results[rank].out, results[rank].err) == (1, "", "")

@@ -1,24 +1,28 @@
-"""What the fork server imports before it forks: all that genmed imports, and computes nothing."""
+"""What the fork server imports before it forks: all of genmed and all that a command imports late; computes nothing."""
 
+import importlib
+import pkgutil
+
+import alembic.command
 import alembic.runtime.environment
 import alembic.script  # noqa: F401
 import jinja2  # noqa: F401
+import matplotlib.backends.backend_agg
+import matplotlib.figure  # noqa: F401
+import PIL.Image
 import pytest  # noqa: F401  multiprocessing runs the main module again in each child: here, pytest's
-import sklearn.metrics  # noqa: F401
+import safetensors.torch  # noqa: F401
+import scipy.special  # noqa: F401
+import sqlalchemy.dialects.sqlite
 import torch
 import torch.utils._python_dispatch
 import torchvision  # noqa: F401
 
-import genmed.cli.app
-import genmed.engine.dry_step
-import genmed.workflows.bundle
-import genmed.workflows.extend
-import genmed.workflows.inspection.check
-import genmed.workflows.inspection.contact_sheet
-import genmed.workflows.inspection.image_cache
-import genmed.workflows.inspection.listing
-import genmed.workflows.resume
-import genmed.workflows.train
-import genmed.workflows.verify  # noqa: F401
+import genmed
 
+for module in pkgutil.walk_packages(genmed.__path__, "genmed."):
+    if module.name != "genmed.__main__":  # it is the command itself
+        importlib.import_module(module.name)
+
+PIL.Image.preinit()
 torch.nn.Module()  # the first one loads some of torch, and runs no kernel

@@ -20,7 +20,7 @@ from genmed.engine.objective import (
     weigh_targets,
 )
 from genmed.parts.data.records import TaskKind
-from genmed.parts.metrics import measure, pool_studies
+from genmed.parts.metrics.measuring import measure, pool_studies
 from genmed.records.config.sections import Loss
 
 CASES: list[tuple[TaskKind, Objective]] = [

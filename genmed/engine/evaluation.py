@@ -15,7 +15,8 @@ from genmed.ground.randomness import derive_seed
 from genmed.ground.tensor_fingerprints import Transfer
 from genmed.parts.data.device import Loader
 from genmed.parts.data.loader import plan_evaluation
-from genmed.parts.metrics import Scores, measure, pool_studies
+from genmed.parts.metrics import Scores
+from genmed.parts.metrics.measuring import measure, pool_studies
 from genmed.seed import seed_generators
 
 

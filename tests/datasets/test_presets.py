@@ -138,7 +138,7 @@ def test_unknown_labels_have_no_part_in_the_loss() -> None:
 
 
 def test_unknown_labels_have_no_part_in_the_metrics() -> None:
-    from genmed.parts.metrics import measure
+    from genmed.parts.metrics.measuring import measure
 
     random = np.random.Generator(np.random.Philox(4))
     truth = random.integers(-1, 2, (40, 3)).astype(np.int8)

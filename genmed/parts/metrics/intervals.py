@@ -6,7 +6,6 @@ same resamples, so that the interval of a mean over classes knows that they shar
 of what another seed of training would have given.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from genmed.ground.randomness import draw_uniform
 from genmed.parts.metrics.of_class import OF_RANKING, OF_SUMS
 from genmed.parts.metrics.sample import Sample
-from genmed.parts.metrics.statistics import Flags, Floats, Resamples, Units
+from genmed.parts.metrics.statistics import Flags, Floats, Resamples, Units, mean_of_defined, to_plain
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -42,7 +41,7 @@ def estimate(sample: Sample, seed: int, resamples: int = RESAMPLES) -> dict[str,
     values, sure = measure_in(sample, once), find_sure(sample)
     drawn = resample(sample, seed, resamples) if sure else {}
     return {
-        name: Estimate(_plain(value[0]), *(find_interval(drawn[name]) if name in sure else (None, None)))
+        name: Estimate(to_plain(value[0]), *(find_interval(drawn[name]) if name in sure else (None, None)))
         for name, value in values.items()
     }
 
@@ -72,7 +71,7 @@ def measure_in(sample: Sample, resamples: Resamples) -> dict[str, Floats]:
     found: dict[str, Floats] = {}
     for metric in (*OF_RANKING, *OF_SUMS):
         of_classes = {f"{metric}_{name}": values.get(f"{metric}_{name}", undefined) for name in sample.classes}
-        found |= {**of_classes, f"{metric}_macro": _mean(list(of_classes.values()))}
+        found |= {**of_classes, f"{metric}_macro": mean_of_defined(list(of_classes.values()))}
     return found | {metric: values.get(metric, undefined) for metric in sample.of_all}
 
 
@@ -119,14 +118,6 @@ def _count_fewer(truth: Flags, units: Units) -> int:
     return min(len(np.unique(units[truth])), len(np.unique(units[~truth])))
 
 
-def _mean(values: Sequence[Floats]) -> Floats:
-    """Over the classes that have a value."""
-    table = np.stack(values)
-    there = ~np.isnan(table)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(there, table, 0).sum(0) / there.sum(0))
-
-
 def find_interval(values: Floats) -> tuple[float | None, float | None]:
     """The 2.5th and 97.5th percentile of the values that are defined."""
     defined = values[np.isfinite(values)]
@@ -135,7 +126,3 @@ def find_interval(values: Floats) -> tuple[float | None, float | None]:
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

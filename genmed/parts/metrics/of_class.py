@@ -1,7 +1,4 @@
-"""The tables of metrics of one class, in a form that can be resampled: a new one is a function and one entry below.
-
-Where the same is measured while training, `genmed.parts.metrics` asks scikit-learn; tests hold both together.
-"""
+"""The tables of metrics of one class, in a form that can be resampled: a new one is a function and one entry below."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -4,7 +4,7 @@ A resample of patients gives each image a weight: how often its patient was draw
 product for all resamples, and ranks are sums over stretches of the sorted images.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -46,6 +46,11 @@ class Sums:
     def by_unit(self, units: Units, count: int) -> Floats:
         """(count, K): the terms of each unit's images, added up."""
         return np.stack([np.bincount(units, term, count) for term in self.terms.T], axis=1)
+
+    def of_each_once(self) -> Floats:
+        """(1,): of the images as they are."""
+        with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0 is nan, which says that it is undefined
+            return self.combine(self.terms.sum(0)[:, None])
 
 
 @dataclass(frozen=True)
@@ -96,3 +101,16 @@ class Order:
         """Positive and negative images, each from the highest score down."""
         order = np.argsort(-self.scores, kind="stable")
         return order[self.truth[order]], order[~self.truth[order]]
+
+
+def mean_of_defined(values: Sequence[Floats]) -> Floats:
+    """(R,): over those of the (R,) values that are not nan; nan where all are."""
+    table = np.stack(values)
+    there = ~np.isnan(table)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(there, table, 0).sum(0) / there.sum(0))
+
+
+def to_plain(value: float) -> float | None:
+    """As JSON holds it."""
+    return float(value) if np.isfinite(value) else None

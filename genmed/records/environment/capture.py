@@ -19,7 +19,6 @@ PACKAGES = (
     "numpy",
     "pillow",
     "pydicom",
-    "scikit-learn",
     "scipy",
     "safetensors",
     "xxhash",

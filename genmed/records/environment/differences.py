@@ -28,8 +28,6 @@ RULES: tuple[tuple[str, frozenset[str], str], ...] = (
     ("packages.numpy", EVERYWHERE, "its arithmetic changes between versions"),
     ("packages.pillow", EVERYWHERE, "it decodes and resizes the images"),
     ("packages.pydicom", EVERYWHERE, "it decodes the images"),
-    ("packages.scikit-learn", NOWHERE, "metrics may change, the training's bits do not"),
-    ("packages.scipy", NOWHERE, "metrics may change, the training's bits do not"),
     ("packages.genmed", NOWHERE, "the digest of its code decides, not its version"),
     ("packages.*", NOWHERE, "it takes no part in the training's arithmetic"),
     ("libraries.torch_build", EVERYWHERE, "another build of torch has other kernels"),

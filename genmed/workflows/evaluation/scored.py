@@ -15,7 +15,8 @@ from genmed.ground.fingerprints import digest_file
 from genmed.ground.sealed import read_sealed
 from genmed.parts.data.records import EXCLUSIVE, UNKNOWN, TaskKind
 from genmed.parts.data.traits import TRAITS
-from genmed.parts.metrics import Scores, Truth, pool_studies
+from genmed.parts.metrics import Scores, Truth
+from genmed.parts.metrics.measuring import pool_studies
 from genmed.parts.metrics.sample import Sample
 from genmed.records.run_folder import RunFolder
 from genmed.workflows.identity import read_images

@@ -1,6 +1,5 @@
 """Fixtures: real genmed processes, a small dataset in NIH's layout, a database server."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -53,18 +52,30 @@ def tiny(nih: Path) -> Callable[..., list[object]]:
     return arguments
 
 
-@pytest.fixture(scope="module")
-def trained(
+@pytest.fixture(scope="session")
+def once_trained(
     server: ForkServerContext,
     image_cache: Path,
     tiny: Callable[..., list[object]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Genmed:
-    """genmed with one finished tiny run, for tests that only read it."""
-    prepared = Genmed(server, tmp_path_factory.mktemp("trained"), image_cache)
+    """genmed with one finished tiny run, to be copied."""
+    prepared = Genmed(server, tmp_path_factory.mktemp("once"), image_cache)
     result = prepared(*tiny())
     assert result.code == 0, result.err
     return prepared
+
+
+@pytest.fixture(scope="module")
+def trained(once_trained: Genmed, tmp_path_factory: pytest.TempPathFactory) -> Genmed:
+    """genmed with one finished tiny run, for tests that only read it."""
+    return once_trained.copied_to(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def finished(trained: Genmed, tmp_path: Path) -> Genmed:
+    """genmed with a copy of the finished tiny run, to be spoilt."""
+    return trained.copied_to(tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -97,14 +108,6 @@ def blank(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     if kind == "postgresql":
         monkeypatch.setenv("GENMED_REGISTRY", request.getfixturevalue("postgresql").make_blank())
     return kind
-
-
-@pytest.fixture
-def edited(server: ForkServerContext, trained: Genmed, tmp_path: Path) -> Genmed:
-    """genmed with a copy of the finished run that a test may edit."""
-    prepared = Genmed(server, tmp_path, trained.cache)
-    shutil.copytree(trained.root, prepared.root, dirs_exist_ok=True)
-    return prepared
 
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

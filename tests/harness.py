@@ -7,6 +7,7 @@ no restart of the interpreter; others restart, as they do for a user.
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,6 +109,11 @@ class Genmed:
             check=False,
         )
         return Result(done.returncode, done.stdout, done.stderr)
+
+    def copied_to(self, folder: Path) -> "Genmed":
+        """The same with a copy of all runs, which a test may change."""
+        shutil.copytree(self.root, folder / "root", dirs_exist_ok=True)
+        return Genmed(self._context, folder, self.cache)
 
     def run_folder(self, reference: str | None = None) -> Path:
         """The folder of the only run, or of the named one."""

@@ -13,7 +13,7 @@ import PIL.Image
 import pytest  # noqa: F401  multiprocessing runs the main module again in each child: here, pytest's
 import safetensors.torch  # noqa: F401
 import scipy.special  # noqa: F401
-import sqlalchemy.dialects.sqlite
+import sqlalchemy.dialects.sqlite  # noqa: F401
 import torch
 import torch.utils._python_dispatch
 import torchvision  # noqa: F401

@@ -48,14 +48,6 @@ def three(
     return prepared
 
 
-@pytest.fixture
-def edited(server: ForkServerContext, trained: Genmed, tmp_path: Path) -> Genmed:
-    """genmed with a copy of the finished run that a test may edit."""
-    prepared = Genmed(server, tmp_path, trained.cache)
-    shutil.copytree(trained.root, prepared.root, dirs_exist_ok=True)
-    return prepared
-
-
 # JSON
 
 
@@ -88,31 +80,31 @@ def test_metrics_are_named_by_split_metric_and_class(trained: Genmed) -> None:
     assert all(value is None or isinstance(value, float) for value in found.values())
 
 
-def test_verify_gives_the_documented_object(edited: Genmed) -> None:
-    good = edited("verify", "latest", "--json")
+def test_verify_gives_the_documented_object(finished: Genmed) -> None:
+    good = finished("verify", "latest", "--json")
     assert (good.code, list(good.json)[: len(VERIFY)]) == (0, VERIFY)
     assert good.json["schema"] == 1
-    assert good.json["run"] == edited.run_folder().name
+    assert good.json["run"] == finished.run_folder().name
     assert list(good.json["metrics"][0]) == ["name", "recorded", "found", "difference"]
-    forge_trace(edited.run_folder(), lambda lines: lines[10].update(grad="xxh3-128:" + 32 * "0"))
-    bad = edited("verify", "latest", "--json")
+    forge_trace(finished.run_folder(), lambda lines: lines[10].update(grad="xxh3-128:" + 32 * "0"))
+    bad = finished("verify", "latest", "--json")
     assert (bad.code, bad.json["verdict"]) == (1, "diverged")
     assert bad.json["first_divergence"] == {"step": 10, "epoch": 2, "field": "grad", "module": None}
     assert (bad.json["steps_compared"], bad.json["steps_total"]) == (10, 28)
 
 
-def test_env_of_a_run_adds_how_it_differs(edited: Genmed) -> None:
-    alone = edited("env", "--json")
+def test_env_of_a_run_adds_how_it_differs(finished: Genmed) -> None:
+    alone = finished("env", "--json")
     assert (alone.code, alone.err) == (0, "")
     assert set(ENVIRONMENT) <= alone.json.keys()
     assert "differences" not in alone.json
     assert alone.json["schema"] == 1
     assert alone.json["packages"]["torch"]
-    same = edited("env", "latest", "--json")
+    same = finished("env", "latest", "--json")
     assert same.json["differences"] == []
     assert same.json["determinism"]["PYTHONHASHSEED"] == "42"
-    edit_document(edited.run_folder() / "environment.json", lambda document: document["packages"].update(torch="1.0"))
-    other = edited("env", "latest", "--json").json["differences"]
+    edit_document(finished.run_folder() / "environment.json", lambda document: document["packages"].update(torch="1.0"))
+    other = finished("env", "latest", "--json").json["differences"]
     assert other == [
         {
             "field": "packages.torch",
@@ -121,7 +113,7 @@ def test_env_of_a_run_adds_how_it_differs(edited: Genmed) -> None:
             "changes_bits": True,
         }
     ]
-    table = edited("env", "latest")
+    table = finished("env", "latest")
     assert table.out.splitlines()[0] == "field\trecorded\tfound\tcan change bits\twhy"
     found = alone.json["packages"]["torch"]
     why = "its kernels and random generators change between versions"
@@ -141,9 +133,8 @@ def test_list_carries_its_schema(three: Genmed) -> None:
     assert {run.get("schema") for run in three("list", "--json").json} == {1}
 
 
-def test_lost_registry_is_rebuilt_to_the_same_list(three: Genmed, server: ForkServerContext, tmp_path: Path) -> None:
-    copy = Genmed(server, tmp_path, three.cache)
-    shutil.copytree(three.root, copy.root, dirs_exist_ok=True)
+def test_lost_registry_is_rebuilt_to_the_same_list(three: Genmed, tmp_path: Path) -> None:
+    copy = three.copied_to(tmp_path)
     before = copy("list", "--json").json
     for path in copy.root.glob("registry.db*"):
         path.unlink()

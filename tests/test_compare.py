@@ -30,13 +30,6 @@ PARTS = "config code environment data metrics".split()
 
 
 @pytest.fixture
-def finished(trained: Genmed, genmed: Genmed) -> Genmed:
-    """A copy of the finished tiny run, to be spoilt or to be compared with another."""
-    shutil.copytree(trained.root, genmed.root, dirs_exist_ok=True)
-    return genmed
-
-
-@pytest.fixture
 def copied(finished: Genmed) -> Path:
     """The folder of a second run, `other`, with all that the finished one recorded."""
     first = finished.run_folder()

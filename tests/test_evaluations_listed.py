@@ -24,29 +24,29 @@ def test_finished_run_has_the_headline_of_its_own_test_in_the_registry(trained: 
     assert len(json.dumps(row.report)) < 3000
 
 
-def test_evaluation_anew_replaces_the_row(edited: Genmed) -> None:
-    (before,) = read_rows(edited)
-    assert edited("evaluate", "latest", "--json").code == 0
-    (after,) = read_rows(edited)
+def test_evaluation_anew_replaces_the_row(finished: Genmed) -> None:
+    (before,) = read_rows(finished)
+    assert finished("evaluate", "latest", "--json").code == 0
+    (after,) = read_rows(finished)
     assert after.created > before.created
     assert after.report == before.report
 
 
-def test_rebuilt_registry_has_the_evaluations_of_the_folders(edited: Genmed) -> None:
-    path = edited.run_folder() / "evaluations" / "test.json"
+def test_rebuilt_registry_has_the_evaluations_of_the_folders(finished: Genmed) -> None:
+    path = finished.run_folder() / "evaluations" / "test.json"
     other = path.with_name("other.json")
     shutil.copy(path, other)
-    before = read_rows(edited)
+    before = read_rows(finished)
     other.write_text(other.read_text().replace("nih", "NIH", 1))
-    (edited.root / "registry.db").unlink()
-    result = edited("list", "--rebuild")
+    (finished.root / "registry.db").unlink()
+    result = finished("list", "--rebuild")
     assert "registry rebuilt: 1 runs" in result.err
-    assert f"left out an evaluation of {edited.run_folder().name}: {other} is damaged" in result.err
-    assert read_rows(edited) == before
+    assert f"left out an evaluation of {finished.run_folder().name}: {other} is damaged" in result.err
+    assert read_rows(finished) == before
 
 
-def test_registry_that_cannot_be_written_does_not_fail_the_evaluation(edited: Genmed) -> None:
-    (edited.root / "registry.db").write_bytes(b"no database\n" * 999)
+def test_registry_that_cannot_be_written_does_not_fail_the_evaluation(finished: Genmed) -> None:
+    (finished.root / "registry.db").write_bytes(b"no database\n" * 999)
     from genmed.records.run_folder import RunFolder
     from genmed.workflows.evaluation.kept import evaluate_own
     from genmed.workflows.reporting import Silent
@@ -56,13 +56,13 @@ def test_registry_that_cannot_be_written_does_not_fail_the_evaluation(edited: Ge
             told.append(text)
 
     told: list[str] = []
-    folder = RunFolder(edited.run_folder())
+    folder = RunFolder(finished.run_folder())
     before = folder.evaluations_path.joinpath("test.json").read_text()
     assert evaluate_own(folder, Listener())["name"] == "test"
     assert folder.evaluations_path.joinpath("test.json").read_text() != before
     (line,) = told
     assert "registry.db" in line
-    (edited.root / "registry.db").unlink()
+    (finished.root / "registry.db").unlink()
     evaluate_own(folder, Listener())
     assert len(told) == 1
-    assert not (edited.root / "registry.db").exists()
+    assert not (finished.root / "registry.db").exists()

@@ -36,11 +36,9 @@ def pair(
 
 
 @pytest.fixture
-def two(server: ForkServerContext, pair: Genmed, tmp_path: Path) -> Genmed:
+def two(pair: Genmed, tmp_path: Path) -> Genmed:
     """A copy of the pair that a test may edit."""
-    prepared = Genmed(server, tmp_path, pair.cache)
-    shutil.copytree(pair.root, prepared.root, dirs_exist_ok=True)
-    return prepared
+    return pair.copied_to(tmp_path)
 
 
 def listed(genmed: Genmed, *options: object) -> list[dict[str, object]]:

@@ -2,8 +2,6 @@
 
 import csv
 import io
-import shutil
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +62,14 @@ def test_rows_are_named_or_chosen(listed: Genmed) -> None:
     assert len(read(listed("export", "--csv", "--status", "completed", "--model", "resnet50").out)) == 2
 
 
-def test_intervals_stand_beside_their_metrics(server: ForkServerContext, trained: Genmed, tmp_path: Path) -> None:
-    copy = Genmed(server, tmp_path, trained.cache)
-    shutil.copytree(trained.root, copy.root, dirs_exist_ok=True)
+def test_intervals_stand_beside_their_metrics(finished: Genmed, tmp_path: Path) -> None:
     estimate, without = {"value": 0.5, "low": 0.25, "high": 0.75}, {"value": 0.5, "low": None, "high": None}
     edit_document(
-        copy.run_folder() / "evaluations" / "test.json",
+        finished.run_folder() / "evaluations" / "test.json",
         lambda document: document["metrics"].update(test_auroc_macro=estimate, test_auroc_Mass=without),
     )
     file = tmp_path / "runs.csv"
-    told = copy("export", "--csv", "--out", file, "--json").json
+    told = finished("export", "--csv", "--out", file, "--json").json
     (row,) = read(file.read_text())
     assert (told["file"], told["runs"], told["columns"]) == (str(file), 1, list(row))
     at = list(row).index("test_auroc_macro")
@@ -81,7 +77,7 @@ def test_intervals_stand_beside_their_metrics(server: ForkServerContext, trained
     assert (row["test_auroc_macro_low"], row["test_auroc_macro_high"]) == ("0.25", "0.75")
     assert "test_auroc_Edema_low" not in row  # undefined
     assert "test_auroc_Mass_low" not in row
-    again = copy("export", "--csv", "--out", file)
+    again = finished("export", "--csv", "--out", file)
     assert (again.code, len(again.err.splitlines())) == (2, 1)
 
 

@@ -42,13 +42,6 @@ def build(num_classes):
 
 
 @pytest.fixture
-def finished(trained: Genmed, genmed: Genmed) -> Genmed:
-    """A copy of the finished tiny run, to be spoilt."""
-    shutil.copytree(trained.root, genmed.root, dirs_exist_ok=True)
-    return genmed
-
-
-@pytest.fixture
 def data(nih: Path, tmp_path: Path) -> Path:
     """A copy of its data, to be spoilt."""
     return Path(shutil.copytree(nih, tmp_path / "data"))

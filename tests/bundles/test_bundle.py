@@ -7,6 +7,7 @@ import signal
 import time
 import zipfile
 from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,6 @@ from tests.test_step import NETWORK
 
 Arguments = Callable[..., list[object]]
 MODEL_FILE = Path(TINY_MODEL.rpartition(":")[0])
-
-
-@pytest.fixture
-def finished(trained: Genmed, genmed: Genmed) -> Genmed:
-    """A copy of the finished tiny run, to be spoilt."""
-    shutil.copytree(trained.root, genmed.root, dirs_exist_ok=True)
-    return genmed
 
 
 def export(genmed: Genmed, out: Path, *more: object) -> dict[str, Any]:
@@ -163,9 +157,11 @@ def test_export_gives_the_same_bytes_at_any_time_and_place(finished: Genmed, nih
 
 
 @pytest.fixture(scope="module")
-def many(trained: Genmed, tiny: Arguments, tmp_path_factory: pytest.TempPathFactory) -> Genmed:
+def many(
+    server: ForkServerContext, image_cache: Path, tiny: Arguments, tmp_path_factory: pytest.TempPathFactory
+) -> Genmed:
     """A run that kept all its epochs."""
-    genmed = Genmed(trained._context, tmp_path_factory.mktemp("many"), trained.cache)
+    genmed = Genmed(server, tmp_path_factory.mktemp("many"), image_cache)
     result = genmed(*tiny("--set", "checkpoints.keep_every_epochs=1", "--lr", "0.05"))
     assert result.code == 0, result.err
     return genmed

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import shutil
 import statistics
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
@@ -35,11 +34,9 @@ def seeds(
 
 
 @pytest.fixture
-def copied(server: ForkServerContext, seeds: Genmed, tmp_path: Path) -> Genmed:
+def copied(seeds: Genmed, tmp_path: Path) -> Genmed:
     """A copy of them that a test may change."""
-    prepared = Genmed(server, tmp_path, seeds.cache)
-    shutil.copytree(seeds.root, prepared.root, dirs_exist_ok=True)
-    return prepared
+    return seeds.copied_to(tmp_path)
 
 
 def find_run(genmed: Genmed, seed: int) -> Path:

@@ -20,10 +20,9 @@ REFUSED = 2
 
 
 @pytest.fixture
-def copied(reported: Genmed, genmed: Genmed) -> Genmed:
+def copied(reported: Genmed, tmp_path: Path) -> Genmed:
     """genmed with a copy of the finished run, to be spoilt."""
-    shutil.copytree(reported.root, genmed.root, dirs_exist_ok=True)
-    return genmed
+    return reported.copied_to(tmp_path)
 
 
 def digest_files(run: Path) -> dict[str, str]:

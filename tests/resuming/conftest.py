@@ -1,6 +1,5 @@
 """A run that was killed, beside the same one left alone."""
 
-import shutil
 import signal
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -11,7 +10,7 @@ from tests.harness import Genmed
 from tests.resuming.runs import FRAGILE, Arguments, Pair, names
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pair(
     server: ForkServerContext, image_cache: Path, tiny: Arguments, tmp_path_factory: pytest.TempPathFactory
 ) -> Pair:
@@ -31,7 +30,6 @@ def pair(
 
 
 @pytest.fixture
-def killed(pair: Pair, genmed: Genmed) -> Genmed:
+def killed(pair: Pair, tmp_path: Path) -> Genmed:
     """A copy of the killed run."""
-    shutil.copytree(pair.killed.root, genmed.root, dirs_exist_ok=True)
-    return genmed
+    return pair.killed.copied_to(tmp_path)

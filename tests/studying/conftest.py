@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import signal
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -114,11 +113,9 @@ def storm(
 
 
 @pytest.fixture
-def copied(server: ForkServerContext, storm: Storm, tmp_path: Path) -> Genmed:
+def copied(storm: Storm, tmp_path: Path) -> Genmed:
     """A copy of the finished study that a test may spoil."""
-    genmed = Genmed(server, tmp_path, storm.genmed.cache)
-    shutil.copytree(storm.genmed.root, genmed.root, dirs_exist_ok=True)
-    return genmed
+    return storm.genmed.copied_to(tmp_path)
 
 
 def find_run(genmed: Genmed, model: str, seed: int) -> RunFolder:

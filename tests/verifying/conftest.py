@@ -10,7 +10,7 @@ from tests.harness import Genmed
 from tests.verifying.faults import OFTEN, SABOTAGED, Arguments
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def recorded(
     server: ForkServerContext, image_cache: Path, tiny: Arguments, tmp_path_factory: pytest.TempPathFactory
 ) -> Genmed:
@@ -24,10 +24,9 @@ def recorded(
 
 
 @pytest.fixture
-def finished(recorded: Genmed, genmed: Genmed) -> Genmed:
+def finished(recorded: Genmed, tmp_path: Path) -> Genmed:
     """A copy of it, to be spoilt."""
-    shutil.copytree(recorded.root, genmed.root, dirs_exist_ok=True)
-    return genmed
+    return recorded.copied_to(tmp_path)
 
 
 @pytest.fixture

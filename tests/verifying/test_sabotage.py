@@ -187,18 +187,16 @@ def test_backward_pass_that_reads_the_clock_is_put_to_its_module(
     assert (located["kind"], located["phase"], located["operation"]) == ("Noise", "backward", "aten::mul")
 
 
-def test_another_file_of_initial_weights_is_the_first_cause(
-    finished: Genmed, genmed: Genmed, tiny: Arguments, tmp_path: Path
-) -> None:
+def test_another_file_of_initial_weights_is_the_first_cause(finished: Genmed, tiny: Arguments, tmp_path: Path) -> None:
     run = finished.run_folder()
     model = json.loads((run / "run.json").read_text())["model"]
     weights = tmp_path / "start.safetensors"
     states = [path / "model.safetensors" for path in list_checkpoints(run / "checkpoints")]
     shutil.copyfile(states[0], weights)
-    assert genmed(*tiny("--model", model, "--weights", weights, "--epochs", 1)).code == 0
-    assert genmed("verify", "latest", "--json").json["verdict"] == "identical"
+    assert finished(*tiny("--model", model, "--weights", weights, "--epochs", 1)).code == 0
+    assert finished("verify", "latest", "--json").json["verdict"] == "identical"
     shutil.copyfile(states[1], weights)
-    result = genmed("verify", "latest", "--json")
+    result = finished("verify", "latest", "--json")
     assert (result.code, result.json["first_divergence"]["field"]) == (1, "initial")
     cause = {"what": "initial weights", "recorded": digest_file(states[0]), "found": digest_file(states[1])}
     assert result.json["cause"] == [{**cause, "changes_bits": True}]

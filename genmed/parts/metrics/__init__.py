@@ -1,4 +1,4 @@
-"""Metrics, their intervals and comparisons: a new one of a class is an entry in `of_class`, of all classes in `of_all`."""
+"""Metrics, their intervals and comparisons: a new one of a class is in `of_class`, of all classes in `of_all`."""
 
 import numpy as np
 import numpy.typing as npt

@@ -83,12 +83,16 @@ class Genmed:
             "GENMED_RUN__REPORT": "false",  # thousands of tiny runs; tests/reporting asks for it
         }
 
-    def start(self, *arguments: object, cwd: Path | None = None, **environ: str) -> Command:
+    def start(
+        self, *arguments: object, cwd: Path | None = None, first: Callable[[], None] | None = None, **environ: str
+    ) -> Command:
+        """first: what the process does before it becomes genmed."""
         self._count += 1
         files = self._folder / f"out-{self._count}", self._folder / f"err-{self._count}"
         texts = [str(argument) for argument in arguments]
+        place = str(cwd or self._folder)
         process = self._context.Process(
-            target=_run_command, args=(texts, str(cwd or self._folder), {**self.environ, **environ}, files)
+            target=_run_command, args=(texts, place, {**self.environ, **environ}, files, first)
         )
         process.start()
         return Command(process, files)
@@ -181,8 +185,16 @@ def own_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("GENMED_")}
 
 
-def _run_command(arguments: list[str], cwd: str, environ: dict[str, str], files: tuple[Path, Path]) -> None:
+def _run_command(
+    arguments: list[str],
+    cwd: str,
+    environ: dict[str, str],
+    files: tuple[Path, Path],
+    first: Callable[[], None] | None = None,
+) -> None:
     """In the forked process: becomes `python -m genmed ARGUMENTS`."""
+    if first:
+        first()
     for number, path in ((1, files[0]), (2, files[1])):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, number)

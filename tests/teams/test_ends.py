@@ -146,7 +146,7 @@ def test_command_starts_its_processes_itself_and_ends_as_they_do(
     alone = describe(genmed(*command))
     together = genmed.fresh(*command, "--processes", 2)
     assert describe(together) == alone
-    wrong = genmed.fresh(*tiny("--shards", 2, "--processes", 2, "--lr", "1e30"))
+    wrong = genmed(*tiny("--shards", 2, "--processes", 2, "--lr", "1e30"))
     error = wrong.json["error"]
     assert (wrong.code, error["kind"]) == (1, "RunError")
     assert error["message"].startswith("the loss is ")

@@ -19,6 +19,7 @@ from tests.harness import Genmed, edit_document
 
 Arguments = Callable[..., list[object]]
 SEEDS = (2, 3, 42)
+OTHER = "other"
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def seeds(
 ) -> Genmed:
     """genmed with three finished runs of one config, and one of another learning rate; only read."""
     prepared = Genmed(server, tmp_path_factory.mktemp("seeds"), image_cache)
-    for more in (*(("--seed", seed) for seed in SEEDS), ("--seed", 4, "--lr", 0.02)):
+    for more in (*(("--seed", seed) for seed in SEEDS), ("--lr", 0.02, "--name", OTHER)):
         result = prepared(*tiny("--epochs", 2, *more))
         assert result.code == 0, result.err
     return prepared
@@ -39,15 +40,18 @@ def copied(seeds: Genmed, tmp_path: Path) -> Genmed:
     return seeds.copied_to(tmp_path)
 
 
-def find_run(genmed: Genmed, seed: int) -> Path:
-    return next(path for path in sorted((genmed.root / "runs").iterdir()) if f"-s{seed}-" in path.name)
+def find_run(genmed: Genmed, seed: int | str) -> Path:
+    """By its seed; the one of another learning rate by its name."""
+    begin = seed if seed == OTHER else f"nih-tiny-build-s{seed}"
+    [found] = (genmed.root / "runs").glob(f"{begin}-*")
+    return found
 
 
 def read_own(genmed: Genmed, seed: int) -> dict[str, Any]:
     return json.loads((find_run(genmed, seed) / "evaluations" / "test.json").read_text())
 
 
-def ask_seeds(genmed: Genmed, seed: int, *more: object) -> Any:
+def ask_seeds(genmed: Genmed, seed: int | str, *more: object) -> Any:
     result = genmed("evaluate", find_run(genmed, seed).name, "--json", *more)
     assert result.code == 0, result.err
     return result.json["seeds"]
@@ -70,7 +74,7 @@ def test_spread_is_that_of_the_metrics_of_the_runs_that_differ_in_the_seed_alone
     trained = statistics.stdev(metrics["test_auroc_macro"] for metrics in recorded)
     assert found["metrics"]["test_auroc_macro"]["sd"] == pytest.approx(trained, rel=1e-9)
     assert trained > 0
-    assert ask_seeds(seeds, 4) is None
+    assert ask_seeds(seeds, OTHER) is None
 
 
 def test_spread_is_in_no_kept_evaluation(seeds: Genmed) -> None:
@@ -92,7 +96,7 @@ def test_table_has_the_spread_below_the_intervals(seeds: Genmed) -> None:
 
 
 def test_run_without_another_seed_says_by_which_command_there_is_one(seeds: Genmed) -> None:
-    run = find_run(seeds, 4).name
+    run = find_run(seeds, OTHER).name
     out = seeds("evaluate", run).out
     assert "over " not in out.splitlines()[0]
     command = f"genmed study --config runs/{run}/config.yaml --seeds 5"
@@ -103,7 +107,7 @@ def test_run_without_another_seed_says_by_which_command_there_is_one(seeds: Genm
     assert f"N{NO_OTHER_SEED[1:]}: `{command}`." in page
     asked = seeds(*shlex.split(command)[1:], "--dry-run", cwd=seeds.root)
     assert asked.code == 0, asked.err
-    assert "seeds\t4, 5, 6, 7, 8\n" in asked.out
+    assert "seeds\t42, 43, 44, 45, 46\n" in asked.out
 
 
 def test_hidden_run_does_not_count(copied: Genmed) -> None:
@@ -166,7 +170,7 @@ def test_report_and_card_show_the_spread_beside_the_interval(copied: Genmed) -> 
 
 
 def test_comparison_tells_each_runs_seeds(copied: Genmed, tmp_path: Path) -> None:
-    names = [find_run(copied, seed).name for seed in (42, 4)]
+    names = [find_run(copied, seed).name for seed in (42, OTHER)]
     assert copied("report", *names, "--out", tmp_path / "both.html").code == 0
     macro = ask_seeds(copied, 42)["metrics"]["test_auroc_macro"]
     page = (tmp_path / "both.html").read_text()
@@ -196,11 +200,11 @@ def test_runs_are_found_with_the_registry_and_without(copied: Genmed) -> None:
 
 def test_registry_spares_reading_runs_of_other_configs(copied: Genmed) -> None:
     document = RunFolder(find_run(copied, 2)).read()
-    other = find_run(copied, 4) / "run.json"
+    other = find_run(copied, OTHER) / "run.json"
     edit_document(other, lambda found: found.update(config=document.config))
     assert list_seeds(copied.root, document) == [2, 3, 42]
     (copied.root / "registry.db").unlink()
-    assert list_seeds(copied.root, document) == [2, 3, 42, 4]
+    assert list_seeds(copied.root, document) == [2, 3, 42, 42]
 
 
 def test_metric_that_is_undefined_for_one_seed_has_no_spread() -> None:

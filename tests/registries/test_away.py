@@ -253,10 +253,10 @@ def test_training_is_not_begun_while_the_server_is_away(
 
 
 def test_study_finds_its_runs_without_the_registry(
-    edited: Genmed, postgresql: Server, monkeypatch: pytest.MonkeyPatch
+    finished: Genmed, postgresql: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GENMED_REGISTRY", postgresql.make_registry())
-    folder = RunFolder(edited.run_folder())
+    folder = RunFolder(finished.run_folder())
     document = folder.read()
     cell = StudyCell(
         name="tiny", settings={}, values=flatten(read_config(folder, document)), origins={},
@@ -264,16 +264,16 @@ def test_study_finds_its_runs_without_the_registry(
     )  # fmt: skip
     study = StudyDocument(id="0" * 8, name="s", created=START, metric="auroc_macro", seeds=(42, 43), cells=(cell,))
     told: list[str] = []
-    make_registry(edited.root)
-    found: dict[Any, Any] = find_runs_now(edited.root, study, told.append)
+    make_registry(finished.root)
+    found: dict[Any, Any] = find_runs_now(finished.root, study, told.append)
     assert {place: entry.status for place, entry in found.items()} == {(0, 42): "completed", (0, 43): "pending"}
     assert told == []
     monkeypatch.setattr(refusals, "PATIENCE", 0.2)
     postgresql.stop()
     try:
-        alone = find_runs_now(edited.root, study, told.append)
+        alone = find_runs_now(finished.root, study, told.append)
         with pytest.raises(StorageError, match="does not answer"):
-            find_runs(edited.root, study)
+            find_runs(finished.root, study)
     finally:
         postgresql.start()
     assert {place: (entry.status, entry.document) for place, entry in alone.items()} == {

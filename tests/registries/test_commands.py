@@ -123,14 +123,14 @@ def _read_table(genmed: Genmed) -> list[dict[str, str]]:
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def test_host_of_a_run_is_shown_and_listed_where_there_are_several(edited: Genmed) -> None:
-    shown = edited("show", "latest")
+def test_host_of_a_run_is_shown_and_listed_where_there_are_several(finished: Genmed) -> None:
+    shown = finished("show", "latest")
     assert f"host\t{host_name()}\n" in shown.out
-    assert edited("show", "latest", "--json").json["host"] == host_name()
-    assert [run["host"] for run in edited("list", "--json").json] == [host_name()]
-    assert ["host" in row for row in _read_table(edited)] == [False]
-    _make_foreign(edited)
-    assert [row["host"] for row in _read_table(edited)] == ["elsewhere", host_name()]
+    assert finished("show", "latest", "--json").json["host"] == host_name()
+    assert [run["host"] for run in finished("list", "--json").json] == [host_name()]
+    assert ["host" in row for row in _read_table(finished)] == [False]
+    _make_foreign(finished)
+    assert [row["host"] for row in _read_table(finished)] == ["elsewhere", host_name()]
 
 
 def test_run_of_another_host_whose_folder_is_not_here_is_judged_by_its_heartbeat(on_server: Genmed) -> None:
@@ -187,50 +187,50 @@ def test_rebuild_leaves_runs_of_other_roots_on_a_server_alone(
 
 
 @pytest.fixture
-def finished(edited: Genmed, database: str) -> Genmed:
+def untold(finished: Genmed, database: str) -> Genmed:
     """genmed with a finished run, of which its registry knows nothing yet."""
-    (edited.root / "registry.db").unlink()
-    edited.environ["GENMED_REGISTRY"] = os.environ.get("GENMED_REGISTRY", "")
-    return edited
+    (finished.root / "registry.db").unlink()
+    finished.environ["GENMED_REGISTRY"] = os.environ.get("GENMED_REGISTRY", "")
+    return finished
 
 
-def test_end_that_the_registry_was_not_told_of_is_taken_from_the_folder(finished: Genmed) -> None:
-    registry, record = make_registry(finished.root), record_of(RunFolder(finished.run_folder()))
+def test_end_that_the_registry_was_not_told_of_is_taken_from_the_folder(untold: Genmed) -> None:
+    registry, record = make_registry(untold.root), record_of(RunFolder(untold.run_folder()))
     behind = {"status": "running", "epochs_done": 1, "steps_done": 7, "fingerprint": None}
     registry.replace_run(RunRecord(record.run.model_copy(update=behind), {1: record.metrics[1]}))
-    (listed,) = _run(finished, "list")
+    (listed,) = _run(untold, "list")
     assert (listed["status"], listed["epochs_done"], listed["fingerprint"]) == ("completed", 4, record.run.fingerprint)
     assert registry.run(record.run.id) == record.run
     assert registry.metrics(record.run.id) == record.metrics
     assert registry.evaluations(record.run.id) == record.evaluations
 
 
-def test_epochs_of_a_killed_run_that_the_registry_was_not_told_of_are_taken_from_the_folder(finished: Genmed) -> None:
-    registry, run = make_registry(finished.root), finished.run_folder()
+def test_epochs_of_a_killed_run_that_the_registry_was_not_told_of_are_taken_from_the_folder(untold: Genmed) -> None:
+    registry, run = make_registry(untold.root), untold.run_folder()
     edit_document(run / "run.json", lambda document: document.update(status="running"))
     record = record_of(RunFolder(run))
     registry.replace_run(RunRecord(record.run.model_copy(update={"epochs_done": 1})))
-    (listed,) = _run(finished, "list")
+    (listed,) = _run(untold, "list")
     assert (listed["status"], listed["epochs_done"]) == ("interrupted", 4)
     assert registry.metrics(record.run.id) == record.metrics
 
 
-def test_damaged_row_of_a_running_run_keeps_nobody_from_another(finished: Genmed) -> None:
-    registry, record = make_registry(finished.root), record_of(RunFolder(finished.run_folder()))
+def test_damaged_row_of_a_running_run_keeps_nobody_from_another(untold: Genmed) -> None:
+    registry, record = make_registry(untold.root), record_of(RunFolder(untold.run_folder()))
     registry.replace_run(record)
     registry.add_run(make_run("aaaaaaaa", name="theirs"))
     registry.write(lambda connection: connection.execute(text("UPDATE runs SET note = 'x' WHERE id = 'aaaaaaaa'")))
-    assert _run(finished, "show", record.run.id)["id"] == record.run.id
-    refused = finished("list")
+    assert _run(untold, "show", record.run.id)["id"] == record.run.id
+    refused = untold("list")
     assert (refused.code, refused.out) == (2, "")
     assert "the row of run aaaaaaaa in runs does not fit its seal" in refused.err
 
 
-def test_row_of_a_process_that_lives_is_its_own_to_write(finished: Genmed) -> None:
-    registry, run = make_registry(finished.root), finished.run_folder()
+def test_row_of_a_process_that_lives_is_its_own_to_write(untold: Genmed) -> None:
+    registry, run = make_registry(untold.root), untold.run_folder()
     edit_document(run / "run.json", lambda document: document.update(process=this_process()))
     record = record_of(RunFolder(run))
     registry.replace_run(RunRecord(record.run.model_copy(update={"status": "running", "epochs_done": 1})))
-    (listed,) = _run(finished, "list")
+    (listed,) = _run(untold, "list")
     assert listed["epochs_done"] == 1
     assert registry.metrics(record.run.id) == {}

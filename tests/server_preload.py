@@ -18,11 +18,12 @@ import torch
 import torch.utils._python_dispatch
 import torchvision  # noqa: F401
 
-import genmed
+import genmed.cli.app
 
 for module in pkgutil.walk_packages(genmed.__path__, "genmed."):
     if module.name != "genmed.__main__":  # it is the command itself
         importlib.import_module(module.name)
 
+genmed.cli.app.build()
 PIL.Image.preinit()
 torch.nn.Module()  # the first one loads some of torch, and runs no kernel

@@ -3,7 +3,9 @@
 import json
 import re
 import signal
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,12 +17,29 @@ DRY = 4
 """Passes of training before the first step, in each process: one a shard."""
 
 
-@pytest.fixture
-def command(genmed: Genmed, tiny: Arguments) -> list[object]:
+@pytest.fixture(scope="module")
+def command(tiny: Arguments, tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     """Of a training with 4 shards whose model can kill its process."""
-    (genmed.root / "fragile.py").write_text(FRAGILE)
+    path = tmp_path_factory.mktemp("fragile") / "fragile.py"
+    path.write_text(FRAGILE)
     often = ["--set", "checkpoints.every_steps=2", "--set", "compute.patience_seconds=20"]
-    return [*tiny("--shards", 4, *often), "--model", f"{genmed.root / 'fragile.py'}:build"]
+    return [*tiny("--shards", 4, *often), "--model", f"{path}:build"]
+
+
+@pytest.fixture(scope="module")
+def by_one(
+    server: ForkServerContext, image_cache: Path, command: list[object], tmp_path_factory: pytest.TempPathFactory
+) -> Genmed:
+    """With the run of one process; only read."""
+    genmed = Genmed(server, tmp_path_factory.mktemp("alone"), image_cache)
+    assert genmed(*command).code == 0
+    return genmed
+
+
+@pytest.fixture(scope="module")
+def alone(by_one: Genmed) -> dict[str, Any]:
+    """What that run came to."""
+    return describe(by_one("show", "latest", "--json"))
 
 
 def read_run(genmed: Genmed, name: str) -> dict[str, object]:
@@ -29,9 +48,8 @@ def read_run(genmed: Genmed, name: str) -> dict[str, object]:
 
 
 def test_run_whose_members_are_killed_goes_on_with_other_numbers_to_the_same_bits(
-    genmed: Genmed, command: list[object]
+    genmed: Genmed, command: list[object], alone: dict[str, Any]
 ) -> None:
-    alone = describe(genmed(*command, "--name", "alone"))
     words = [*command, "--name", "killed"]
     for size, victim, passes in ((2, 1, DRY + 2 * 9), (4, 3, DRY + 5), (2, 0, DRY + 2 * 4)):
         team = start_team(genmed, size, *words, only={victim: {"GENMED_TEST_PASSES": str(passes)}})
@@ -51,8 +69,8 @@ def test_run_whose_members_are_killed_goes_on_with_other_numbers_to_the_same_bit
 
 def test_member_that_fails_is_named_with_its_error(genmed: Genmed, command: list[object], tmp_path: Path) -> None:
     (genmed.root / "failing.py").write_text(FAILING)
-    command[-1] = f"{genmed.root / 'failing.py'}:build"
-    team = start_team(genmed, 4, *command, "--name", "failed", only={2: {"GENMED_TEST_FAIL": "1"}})
+    command = [*command[:-1], f"{genmed.root / 'failing.py'}:build", "--name", "failed"]
+    team = start_team(genmed, 4, *command, only={2: {"GENMED_TEST_FAIL": "1"}})
     leader, first, failed, last = (member.wait() for member in team)
     assert "ZeroDivisionError" in failed.err
     assert failed.err.splitlines()[-1].startswith("error in rank 2: ZeroDivisionError: ")
@@ -87,9 +105,8 @@ def build(num_classes):
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_signal_to_one_member_stops_all_after_the_state_is_safe(
-    rank: int, genmed: Genmed, command: list[object]
+    rank: int, genmed: Genmed, command: list[object], alone: dict[str, Any]
 ) -> None:
-    alone = describe(genmed(*command, "--name", "alone"))
     number = str(int(signal.SIGTERM))
     only = {rank: {"GENMED_TEST_PASSES": str(DRY + 2 * 9), "GENMED_TEST_SIGNAL": number}}
     stopped = finish(start_team(genmed, 2, *command, "--name", "stopped", only=only))
@@ -109,23 +126,24 @@ def test_run_of_two_processes_is_verified_by_any_number(genmed: Genmed, command:
     assert (result.code, result.json["verdict"]) == (0, "identical"), result.err
 
 
-def test_finished_run_is_continued_by_two_processes(genmed: Genmed, command: list[object]) -> None:
-    run = genmed(*command).json["id"]
+def test_finished_run_is_continued_by_two_processes(by_one: Genmed, tmp_path: Path) -> None:
+    genmed = by_one.copied_to(tmp_path)
+    run = genmed("show", "latest", "--json").json["id"]
     alone = describe(genmed("resume", run, "--epochs", 6, "--json"))
     again = describe(run_team(genmed, 2, "resume", run, "--epochs", 6, "--json"))
     assert again == alone
 
 
-def test_processes_that_are_not_needed_have_nothing_to_do(genmed: Genmed, command: list[object]) -> None:
-    alone = describe(genmed(*command))
+def test_processes_that_are_not_needed_have_nothing_to_do(
+    genmed: Genmed, command: list[object], alone: dict[str, Any]
+) -> None:
     assert describe(run_team(genmed, 3, *command)) == alone
 
 
 def test_run_goes_on_where_its_processes_are_started_again_under_the_same_name(
-    genmed: Genmed, command: list[object]
+    genmed: Genmed, command: list[object], alone: dict[str, Any]
 ) -> None:
     """As torchrun does after a failure, and a batch system with a job that it queues again."""
-    alone = describe(genmed(*command, "--name", "alone"))
     words, launch = [*command, "--name", "again"], {"TORCHELASTIC_RUN_ID": "job-17"}
     for victim in (1, 0):
         only = {victim: {"GENMED_TEST_PASSES": str(DRY + 2 * 9)}}
@@ -141,9 +159,8 @@ def test_run_goes_on_where_its_processes_are_started_again_under_the_same_name(
 
 
 def test_command_starts_its_processes_itself_and_ends_as_they_do(
-    genmed: Genmed, command: list[object], tiny: Arguments
+    genmed: Genmed, command: list[object], alone: dict[str, Any], tiny: Arguments
 ) -> None:
-    alone = describe(genmed(*command))
     together = genmed.fresh(*command, "--processes", 2)
     assert describe(together) == alone
     wrong = genmed(*tiny("--shards", 2, "--processes", 2, "--lr", "1e30"))

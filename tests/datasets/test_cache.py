@@ -225,7 +225,8 @@ def heavy(copy: Path) -> Path:
     """The small dataset with some large images, so that decoding takes a second or two."""
     random = np.random.Generator(np.random.Philox(1))
     for name in read(copy).ids[::6]:
-        Image.fromarray(random.integers(0, 256, (2400, 2400), dtype=np.uint8)).save(copy / "images" / name)
+        noise = Image.fromarray(random.integers(0, 256, (2400, 2400), dtype=np.uint8))
+        noise.save(copy / "images" / name, compress_level=1)
     return copy
 
 

@@ -1,10 +1,13 @@
 """Fixtures: real genmed processes, a small dataset in NIH's layout, a database server."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.harness import TINY_MODEL, Genmed, start_server
 from tests.make_nih import make_nih
@@ -39,6 +42,16 @@ def genmed(server: ForkServerContext, image_cache: Path, tmp_path: Path) -> Genm
 def nih(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """90 images of 40 patients in NIH's layout; read only."""
     return make_nih(tmp_path_factory.mktemp("nih"))
+
+
+@pytest.fixture(scope="session")
+def heavy(nih: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with some large images, so that decoding takes a second or two; read only."""
+    copy = Path(shutil.copytree(nih, tmp_path_factory.mktemp("heavy") / "data"))
+    random = np.random.Generator(np.random.Philox(1))
+    for path in sorted((copy / "images").iterdir())[::6]:
+        Image.fromarray(random.integers(0, 256, (2400, 2400), dtype=np.uint8)).save(path, compress_level=1)
+    return copy
 
 
 @pytest.fixture(scope="session")

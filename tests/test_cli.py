@@ -6,7 +6,6 @@ import pty
 import re
 import select
 import shlex
-import shutil
 import signal
 import struct
 import subprocess
@@ -18,9 +17,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import genmed.seed
 from tests.harness import TINY_MODEL, Command, Genmed, Result, _run_command, edit_document, forge_trace, own_environment
@@ -471,14 +468,10 @@ def run_as_a_script_does_behind_an_ampersand(*rest: Any) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_before_a_training_began_leaves_nothing(
-    server: ForkServerContext, genmed: Genmed, nih: Path, tiny: Arguments, tmp_path: Path, number: signal.Signals
+    server: ForkServerContext, genmed: Genmed, heavy: Path, tiny: Arguments, tmp_path: Path, number: signal.Signals
 ) -> None:
-    root = Path(shutil.copytree(nih, tmp_path / "copy"))
-    random = np.random.Generator(np.random.Philox(1))
-    for path in sorted((root / "images").iterdir())[::4]:  # so that decoding takes some seconds
-        Image.fromarray(random.integers(0, 256, (2400, 2400), dtype=np.uint8)).save(path)
     cache = tmp_path / "own"  # what others left half made in theirs would be taken for this one's
-    arguments = [str(part) for part in tiny("--data-root", root) if part != "--json"]
+    arguments = [str(part) for part in tiny("--data-root", heavy) if part != "--json"]
     files, environ = (tmp_path / "out", tmp_path / "err"), {**genmed.environ, "GENMED_CACHE": str(cache)}
     process = server.Process(
         target=run_as_a_script_does_behind_an_ampersand, args=(arguments, str(tmp_path), environ, files)

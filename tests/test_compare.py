@@ -93,7 +93,7 @@ def test_keys_that_affect_no_bits_differ_and_the_runs_are_identical(finished: Ge
     ]
 
 
-def test_another_seed_differs_from_the_initial_state_on(finished: Genmed, tiny: Arguments) -> None:
+def test_another_seed_differs_from_its_initial_state_on_the_same_split(finished: Genmed, tiny: Arguments) -> None:
     train_other(finished, tiny, "--seed", 43)
     found = compare(finished)
     assert found["identical"] is False
@@ -105,7 +105,12 @@ def test_another_seed_differs_from_the_initial_state_on(finished: Genmed, tiny: 
     }
     assert [entry["field"] for entry in found["environment"]] == ["determinism.PYTHONHASHSEED"]
     assert found["data"] is None
-    shown = [finished("show", name, "--json").json["metrics"] for name in ("nih", "other")]
+    runs = [finished("show", name, "--json").json for name in ("nih", "other")]
+    tables = [(finished.root / run["path"] / "data-images.csv").read_text() for run in runs]
+    assert tables[0] == tables[1]
+    assert runs[0]["fingerprint"] != runs[1]["fingerprint"]
+    assert runs[0]["trace_digest"] != runs[1]["trace_digest"]
+    shown = [run["metrics"] for run in runs]
     assert {entry["name"] for entry in found["metrics"]} == {
         name for name in shown[0] if shown[0][name] != shown[1][name]
     }

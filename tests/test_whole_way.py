@@ -19,17 +19,13 @@ def read_trace(folder: Path) -> list[str]:
     return (folder / "trace.jsonl").read_text().splitlines()
 
 
-def test_training_twice_gives_equal_bits_and_another_seed_others_on_the_same_split(
-    genmed: Genmed, tiny: Arguments
-) -> None:
-    first, second, other = (genmed(*tiny("--seed", seed)) for seed in (42, 42, 43))
-    assert [first.code, second.code, other.code] == [0, 0, 0], first.err + other.err
+def test_training_twice_gives_equal_bits(genmed: Genmed, tiny: Arguments) -> None:
+    first, second = (genmed(*tiny()) for _ in range(2))
+    assert [first.code, second.code] == [0, 0], first.err
     assert list(first.json) == KEYS
     assert first.json["status"] == "completed"
-    assert first.json["fingerprint"] == second.json["fingerprint"] != other.json["fingerprint"]
-    assert first.json["trace_digest"] == second.json["trace_digest"] != other.json["trace_digest"]
-    tables = [(genmed.root / run.json["path"] / "data-images.csv").read_text() for run in (first, other)]
-    assert tables[0] == tables[1]
+    assert first.json["fingerprint"] == second.json["fingerprint"]
+    assert first.json["trace_digest"] == second.json["trace_digest"]
 
 
 def test_number_of_workers_prefetch_and_persistence_change_no_bit(genmed: Genmed, tiny: Arguments) -> None:

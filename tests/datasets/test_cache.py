@@ -220,17 +220,6 @@ def test_broken_stamps_are_made_again(copy: Path, cache: Path, content: bytes) -
     assert stamps.read_bytes() == good
 
 
-@pytest.fixture(scope="module")
-def heavy(nih: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small dataset with some large images, so that decoding takes a second or two; read only."""
-    copy = Path(shutil.copytree(nih, tmp_path_factory.mktemp("heavy") / "data"))
-    random = np.random.Generator(np.random.Philox(1))
-    for name in read(copy).ids[::6]:
-        noise = Image.fromarray(random.integers(0, 256, (2400, 2400), dtype=np.uint8))
-        noise.save(copy / "images" / name, compress_level=1)
-    return copy
-
-
 def wait_for_decoding(command: Command, cache: Path) -> Path:
     """The folder in which a cache is being built."""
     end = time.monotonic() + 60

@@ -181,12 +181,16 @@ def count_epochs(progress: Progress) -> int:
 
 
 def restore_metrics(folder: RunFolder, checkpoint: Checkpoint | None, progress: Progress) -> None:
-    """metrics.csv as it was when the state was saved: its rows are of the epochs that are over."""
+    """metrics.csv as it was at the state: a state is written beside the training, which may have ended an epoch by the
+    time that the table is copied, so that only the rows of epochs that were over count."""
     copy = checkpoint and checkpoint.folder / folder.metrics_path.name
     if copy and copy.is_file():
         write_bytes(folder.metrics_path, copy.read_bytes())
-        done = count_epochs(progress)
-        folder.write_metrics([row for row in folder.read_metrics() if (row["epoch"] or 0) <= done])
+    else:
+        folder.metrics_path.unlink(missing_ok=True)
+    rows = [row for row in folder.read_metrics() if (row["epoch"] or 0) <= count_epochs(progress)]
+    if rows:
+        folder.write_metrics(rows)
     else:
         folder.metrics_path.unlink(missing_ok=True)
 

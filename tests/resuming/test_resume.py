@@ -14,7 +14,7 @@ from PIL import Image
 
 from genmed.engine.checkpoint import list_checkpoints
 from genmed.ground.files import temporary_beside
-from genmed.ground.fingerprints import digest_json
+from genmed.ground.fingerprints import digest_file, digest_json
 from tests.harness import Genmed, edit_document
 from tests.resuming.runs import FRAGILE, Arguments, Pair, assert_same_run, flip, names, snapshot, wait_for
 
@@ -234,3 +234,18 @@ def test_model_with_a_part_that_no_gradient_reaches_is_resumed_extended_and_veri
     assert longer.code == 0, longer.err
     result = genmed("verify", trained.json["id"], "--json", "--segment", 2)
     assert (result.code, result.json["verdict"]) == (0, "1 of 3 segments identical"), result.json
+
+
+def test_row_of_an_epoch_that_ended_while_an_earlier_state_was_written_is_computed_again(
+    pair: Pair, genmed: Genmed
+) -> None:
+    """A state is written beside the training, with metrics.csv as it is by then, and may be the first to be kept."""
+    assert genmed(*pair.command, GENMED_TEST_PASSES="6", GENMED_TEST_AWAIT="3").code == -signal.SIGKILL
+    [checkpoint] = (genmed.run_folder() / "checkpoints").iterdir()
+    header, first, *_ = (pair.whole.run_folder() / "metrics.csv").read_text().splitlines(keepends=True)
+    (checkpoint / "metrics.csv").write_text(header + first)
+    digest = digest_file(checkpoint / "metrics.csv")
+    edit_document(checkpoint / "manifest.json", lambda manifest: manifest["files"].update({"metrics.csv": digest}))
+    result = genmed("resume", "latest", "--json")
+    assert result.code == 0, result.err
+    assert_same_run(genmed, pair.whole)

@@ -13,7 +13,10 @@ from tests.harness import TINY_MODEL, Genmed, start_server
 from tests.make_nih import make_nih
 from tests.registries.postgresql import MissingServerError, Server
 
-LONGEST = ["test_hosts.py", "test_docs.py", "test_study.py", "test_resume_after_power_cut.py", "test_golden.py"]
+LONGEST = (
+    "test_hosts.py test_docs.py test_ends.py test_study.py test_segments.py test_report.py test_cli.py"
+    " test_resume_after_power_cut.py test_equal_bits.py test_seeds.py test_golden.py"
+).split()
 """Files that take longest for the number of their tests: last, one would keep a core from its end."""
 
 

@@ -1,8 +1,11 @@
 """The architecture: imports only ever point down, and the public names stay."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,27 @@ def layer_of(module: str) -> int:
     """Position in LAYERS of `genmed.<layer>...`."""
     name = module.split(".")[1] if "." in module else module
     return LAYERS.index("ground" if name == "seed" else name)
+
+
+def test_whatever_is_imported_is_asked_for_in_the_project_s_file() -> None:
+    """A package that only tests need would be missing where genmed is installed."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    extras = [name for names in project["optional-dependencies"].values() for name in names]
+    asked = {re.match(r"[A-Za-z0-9_.-]+", name)[0].lower() for name in project["dependencies"] + extras}
+    brought = packages_distributions()
+    imported = set().union(*(list_top_modules(PACKAGE / source) for source in SOURCES))
+    others = imported - sys.stdlib_module_names - {"genmed", "pydantic_core"}  # which pydantic pins and hands on
+    assert {name for name in others if not asked & {found.lower() for found in brought.get(name, [name])}} == set()
+
+
+def list_top_modules(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+    return found
 
 
 def list_imports(path: Path) -> set[str]:

@@ -184,11 +184,10 @@ def restore_metrics(folder: RunFolder, checkpoint: Checkpoint | None, progress: 
     """metrics.csv as it was at the state: a state is written beside the training, which may have ended an epoch by the
     time that the table is copied, so that only the rows of epochs that were over count."""
     copy = checkpoint and checkpoint.folder / folder.metrics_path.name
+    rows = []
     if copy and copy.is_file():
         write_bytes(folder.metrics_path, copy.read_bytes())
-    else:
-        folder.metrics_path.unlink(missing_ok=True)
-    rows = [row for row in folder.read_metrics() if (row["epoch"] or 0) <= count_epochs(progress)]
+        rows = [row for row in folder.read_metrics() if (row["epoch"] or 0) <= count_epochs(progress)]
     if rows:
         folder.write_metrics(rows)
     else:

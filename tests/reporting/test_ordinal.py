@@ -52,6 +52,9 @@ def test_evaluation_has_accuracy_and_kappa_of_the_run_s_own_calls(graded: Genmed
     assert (found["task"], found["classes"], found["unit"]) == ("ordinal", GRADES, "image")
     kappa = found["metrics"]["test_quadratic_kappa"]
     assert kappa["value"] == pytest.approx(cohen_kappa_score(truth, called, weights="quadratic"))
+    recorded = graded("show", "latest", "--json").json["metrics"]
+    for name in ("test_quadratic_kappa", "test_accuracy", "test_auroc_macro", "test_average_precision_macro"):
+        assert found["metrics"][name]["value"] == recorded[name], name
     assert kappa["low"] < kappa["value"] < kappa["high"]
     assert kappa["value"] > 0.3, "it learned"
     assert found["metrics"]["test_accuracy"]["value"] == pytest.approx(accuracy_score(truth, called))

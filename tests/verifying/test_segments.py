@@ -1,7 +1,6 @@
 """Stretches between kept states: each is verified alone, some as an audit, all of them beside each other."""
 
 import json
-import re
 import shutil
 import signal
 import subprocess
@@ -9,6 +8,7 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -97,16 +97,26 @@ def test_killed_and_resumed_run_is_verified_in_segments(finished: Genmed, tiny: 
         time.sleep(0.005)
     command.send(signal.SIGKILL)
     command.wait()
-    early = finished("verify", "latest", "--json", "--segment", 1)
-    assert re.fullmatch(r"1 of \d+ segments identical", early.json["verdict"]), early.json["problems"]
+    early = verify_segments(finished)
+    assert early[-1]["last_step"] >= 40
     assert finished("resume", "latest", "--json").code == 0
-    first = finished("verify", "latest", "--json", "--segment", 1).json
+    checked = verify_segments(finished)
+    assert len(checked) == 20  # 13 states after every fourth step and 7 at ends of epochs, of which two are one
+    assert checked[-1]["last_step"] == 56
+
+
+def verify_segments(genmed: Genmed) -> list[dict[str, Any]]:
+    """All segments of the newest run, which are identical and lie one behind the other from the first step on."""
+    first = genmed("verify", "latest", "--json", "--segment", 1).json
     total = first["segments"]["total"]
-    assert total == 20  # 13 states after every fourth step and 7 at ends of epochs, of which two are one
     rest = [part for number in range(2, total + 1) for part in ("--segment", number)]
-    result = finished("verify", "latest", "--json", *rest)
+    result = genmed("verify", "latest", "--json", *rest)
+    assert first["verdict"] == f"1 of {total} segments identical", first
     assert (result.code, result.json["verdict"]) == (0, f"{total - 1} of {total} segments identical"), result.json
-    assert first["steps_compared"] + result.json["steps_compared"] == 56
+    checked = first["segments"]["checked"] + result.json["segments"]["checked"]
+    assert [entry["first_step"] for entry in checked] == [1, *(entry["last_step"] + 1 for entry in checked[:-1])]
+    assert all(entry["steps_compared"] == entry["last_step"] - entry["first_step"] + 1 for entry in checked)
+    return checked
 
 
 def test_first_difference_is_found_though_a_later_segment_ends_sooner(finished: Genmed) -> None:
@@ -146,10 +156,7 @@ def test_last_segment_without_the_best_state_goes_back_to_where_it_arises(finish
     assert epoch < 4, "choose another rate, so that an earlier epoch is the best"
     shutil.rmtree(next(run.glob(f"checkpoints/*-epoch-{epoch:04d}-end")))
     digest_again(run)
-    total = finished("verify", trained["id"], "--json", "--segment", 1).json["segments"]["total"]
-    result = finished("verify", trained["id"], "--json", "--segment", total)
-    assert (result.code, result.json["verdict"]) == (0, f"1 of {total} segments identical"), result.json
-    [last] = result.json["segments"]["checked"]
+    last = verify_segments(finished)[-1]
     assert last["first_step"] <= 7 * epoch
     assert last["last_step"] == 28
 

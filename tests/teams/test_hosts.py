@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -35,6 +37,7 @@ class Hosts:
         self.names = [f"genmed-{mark}-{host}" for host in "ab"]
         self.links = [f"g{mark}{host}" for host in "ab"]
         self.addresses = ["10.77.0.1", "10.77.0.2"]
+        self.running: list[subprocess.Popen[str]] = []
         self.known = folder / "hosts"
         names = [f"{address} {host}\n" for address, host in zip(self.addresses, HOSTS, strict=True)]
         self.known.write_text("127.0.0.1 localhost\n" + "".join(names))
@@ -55,6 +58,9 @@ class Hosts:
         _run("ip", "-n", self.names[1], "link", "set", self.links[1], "down")
 
     def remove(self) -> None:
+        for process in self.running:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # torchrun itself waits some minutes for the other host's
         for name in self.names:
             subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
 
@@ -65,14 +71,17 @@ class Hosts:
         run += [f"--local-addr={self.addresses[host]}", "-m", "genmed", *map(str, arguments)]
         inside = f'mount --bind "{self.known}" /etc/hosts && hostname {HOSTS[host]} && exec "$@"'
         apart = ["unshare", "--uts", "--mount", "sh", "-c", inside, "sh"]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             ["ip", "netns", "exec", self.names[host], *apart, *run],
             env={**own_environment(), **genmed.environ, "GLOO_SOCKET_IFNAME": self.links[host]},
             cwd=genmed.root,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
+        self.running.append(process)
+        return process
 
     def start(self, genmed: Genmed, *arguments: object) -> list[Command]:
         """Two processes on each host, as a batch system would start them."""

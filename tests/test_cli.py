@@ -250,7 +250,7 @@ def test_show_lists_results_checkpoints_and_the_checklist(trained: Genmed) -> No
     assert found["trace"] == [shown["trace_digest"]]
     ticked = {line[1]: line[0] for line in lines if line[0] in ("✓", "✗")}
     assert set(ticked.values()) == {"✓"}
-    assert len(ticked) == 6
+    assert len(ticked) == 7
 
 
 def test_training_off_a_terminal_says_one_plain_line_an_epoch(genmed: Genmed, tiny: Arguments) -> None:

@@ -180,7 +180,7 @@ def test_source_file_that_only_one_run_had_is_null_in_the_other(finished: Genmed
     ("package", "changes_bits", "why"),
     [
         ("numpy", True, "its arithmetic changes between versions"),
-        ("rich", False, "it takes no part in the training's arithmetic"),
+        ("rich", False, "it reads commands and prints"),
     ],
 )
 def test_another_package_differs_with_the_reason_why_it_matters(
@@ -445,7 +445,7 @@ def test_tables_for_people_show_only_what_differs(finished: Genmed, copied: Path
         ["environment", "first", "second", "can change bits", "why"],
         [
             *("packages.rich", known["packages"]["rich"], "0.1.2", "no"),
-            "it takes no part in the training's arithmetic",
+            "it reads commands and prints",
         ],
         ["metric", "first", "second", "difference"],
         ["test_auroc_macro", f"{macro:.4f}", "-", "-"],

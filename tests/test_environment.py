@@ -60,8 +60,8 @@ def test_capture_has_the_keys_that_users_rely_on_and_is_json() -> None:
     found = capture_environment()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert list(found) == [
-        *("schema", "python", "os", "packages", "libraries", "cpu", "threads", "memory", "gpus", "cuda", "mps"),
-        *("determinism", "git", "host", "container", "where"),
+        *("schema", "python", "os", "packages", "package_sources", "installed", "libraries", "cpu", "threads"),
+        *("memory", "gpus", "cuda", "mps", "determinism", "git", "host", "container", "where"),
     ]
     assert found["schema"] == 1
     assert found["python"]["version"] == platform.python_version()
@@ -88,8 +88,13 @@ assert not {"torch", "psutil"} & set(sys.modules)
 print(json.dumps(found))
 """
     found, full = json.loads(run_python(code)), capture_environment()
-    assert {field for field, _ in differences._flatten(found)} == {field for field, _ in differences._flatten(full)}
-    assert found["packages"] == full["packages"]
+    packages = ("packages", "package_sources", "installed")  # which were imported differs
+    told = [{key: value for key, value in entry.items() if key not in packages} for entry in (found, full)]
+    assert {field for field, _ in differences._flatten(told[0])} == {
+        field for field, _ in differences._flatten(told[1])
+    }
+    assert found["packages"].items() <= full["packages"].items()
+    assert found["installed"] | found["packages"] == full["installed"] | full["packages"]
     assert (found["threads"]["intra_op"], found["cpu"]["capability_in_effect"]) == (None, None)
 
 
@@ -104,9 +109,12 @@ def test_folder_whose_name_is_no_text_can_be_written_down(tmp_path: Path, monkey
 
 
 def test_absent_package_has_a_null_version() -> None:
-    from genmed.records.environment.capture import find_version
-
-    assert find_version("no-such-package-as-this") is None
+    code = """
+from genmed.records.environment import capture
+capture.PACKAGES = ("no-such-package-as-this",)
+print(capture.describe_packages()["packages"]["no-such-package-as-this"])
+"""
+    assert run_python(code).strip() == "None"
 
 
 def test_settings_are_those_in_effect_whichever_way_they_were_set() -> None:
@@ -564,7 +572,11 @@ def test_every_captured_field_has_a_rule_and_every_rule_a_field() -> None:
     captured = capture_environment()
     captured["gpus"] = [{"index": 0, "name": "", "driver": "", "memory_bytes": 0, "compute_capability": ""}]
     captured["git"] = {"commit": "", "branch": "", "dirty": False, "diff": "", "diff_truncated": False}
-    captured["code"] = {"digest": "", "files": {"model.py": ""}}  # a run's record has it beside these
+    captured["code"] = {
+        "digest": "",
+        "files": {"model.py": ""},
+        "without_copy": ["model.so"],
+    }  # a run's record has it beside these
     fields = [field for field, _ in differences._flatten(captured)]
     patterns = [*differences.NOT_COMPARED, *(pattern for pattern, _, _ in differences.RULES)]
     matched = {
@@ -612,10 +624,10 @@ def test_code_digest_is_the_same_wherever_the_files_lie(tmp_path: Path) -> None:
     write(tmp_path / "mine/model.py", "x = 1\n")
     write(tmp_path / "yours/model.py", "x = 1\n")
     found = digest_code([tmp_path / "mine/model.py"])
-    assert found == digest_code([tmp_path / "yours/model.py"], package)
-    assert {"genmed/seed.py", "genmed/records/environment/code.py", "model.py"} <= set(found["files"])
-    assert list(found["files"]) == sorted(found["files"])
-    assert all(digest.startswith("sha256:") for digest in (found["digest"], *found["files"].values()))
+    assert found.files == digest_code([tmp_path / "yours/model.py"], package).files
+    assert {"genmed/seed.py", "genmed/records/environment/code.py", "model.py"} <= set(found.files)
+    assert list(found.files) == sorted(found.files)
+    assert all(digest.startswith("sha256:") for digest in (found.digest, *found.files.values()))
 
 
 def test_code_digest_sees_each_source_and_nothing_else(tmp_path: Path) -> None:
@@ -623,23 +635,23 @@ def test_code_digest_sees_each_source_and_nothing_else(tmp_path: Path) -> None:
     write(package / "b.py", "b = 1\n")
     write(package / "deep/a.py", "")
     first = digest_code(package=package)
-    assert list(first["files"]) == ["genmed/b.py", "genmed/deep/a.py"]
+    assert list(first.files) == ["genmed/b.py", "genmed/deep/a.py"]
     write(package / "__pycache__/b.py", "")
     write(package / ".b.py", "")
     (package / ".#b.py").symlink_to("nobody@nowhere")
     write(package / "notes.txt", "")
     assert digest_code(package=package) == first
     write(package / "deep/a.py", "\n")
-    assert digest_code(package=package)["digest"] != first["digest"]
+    assert digest_code(package=package).digest != first.digest
     write(package / "deep/a.py", "")
     (package / "b.py").rename(package / "c.py")
-    assert digest_code(package=package)["digest"] != first["digest"]
+    assert digest_code(package=package).digest != first.digest
 
 
 def test_users_file_does_not_take_the_place_of_a_source(tmp_path: Path) -> None:
     write(tmp_path / "genmed/seed.py", "a = 1\n")
     write(tmp_path / "seed.py", "a = 2\n")
-    files = digest_code([tmp_path / "seed.py", tmp_path / "seed.py"], tmp_path / "genmed")["files"]
+    files = digest_code([tmp_path / "seed.py", tmp_path / "seed.py"], tmp_path / "genmed").files
     assert list(files) == ["genmed/seed.py", "seed.py"]
     assert files["seed.py"] != files["genmed/seed.py"]
 

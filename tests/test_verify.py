@@ -421,11 +421,14 @@ def test_other_code_is_listed(genmed: Genmed, tiny: Arguments, tmp_path: Path) -
     path.write_text(NETWORK + "# the same in other words\n")
     result = genmed("verify", "latest", "--json")
     assert (result.code, result.json["verdict"]) == (0, "identical")
-    assert [(entry["what"], entry["changes_bits"]) for entry in result.json["cause"]] == [("code", True)]
+    assert [(entry["what"], entry["changes_bits"]) for entry in result.json["cause"]] == [
+        ("code", True),
+        ("code.files.network.py", True),
+    ]
     path.write_text(NETWORK.replace("stride=2", "stride=1"))
     result = genmed("verify", "latest", "--json")
     assert (result.code, result.json["verdict"]) == (1, "diverged")
-    assert [entry["what"] for entry in result.json["cause"]] == ["code"]
+    assert [entry["what"] for entry in result.json["cause"]] == ["code", "code.files.network.py"]
 
 
 def test_code_that_does_not_run_any_more_is_shown_with_what_changed(
@@ -438,7 +441,7 @@ def test_code_that_does_not_run_any_more_is_shown_with_what_changed(
     result = genmed("verify", "latest", "--json")
     assert (result.code, result.json["verdict"]) == (2, "not comparable")
     assert "cannot be imported" in result.json["problems"][0]
-    assert [entry["what"] for entry in result.json["cause"]] == ["code"]
+    assert [entry["what"] for entry in result.json["cause"]] == ["code", "code.files.network.py"]
     changed = [line for line in result.json["code_diff"].splitlines() if line.startswith(("-", "+"))]
     assert changed[:2] == ["--- network.py (recorded)", "+++ network.py (here)"]
     assert "stride=2" in changed[2]

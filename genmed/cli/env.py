@@ -48,7 +48,9 @@ def command(
     if rows:
         print_table(["field", "recorded", "found", "can change bits", "why"], rows)
     else:
-        print_line(f"the environment is as {folder.name} recorded it")
+        print_line(f"environment and code are as {folder.name} recorded them")
+    if report["code_diff"]:
+        print(report["code_diff"])
 
 
 def _print_report(report: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from genmed.ground.errors import RecordError, RequestError
 from genmed.ground.files import storage_errors, sweep_temporaries, sync_folder
@@ -36,6 +36,11 @@ class StudyCell(Frozen):
     origins: dict[str, str]
     data_fingerprint: str
     code_digest: str
+    """Of genmed and of the files that the config names."""
+    code_files: tuple[str, ...] = ()
+    """Names of these files of the user's."""
+    imported: dict[str, str] = Field(default_factory=dict)
+    """Files that runs of the cell were known to import besides when the study was begun or resumed: name -> digest."""
     weights_digest: str | None = None
     """Of the file that it begins from, where that is the user's."""
 

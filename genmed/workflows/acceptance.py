@@ -8,10 +8,20 @@ from typing import Literal, get_args
 
 from genmed.ground.errors import EnvironmentMismatch, RecordError
 from genmed.ground.files import write_bytes
+from genmed.records.config import Config
 from genmed.records.run_folder import AcceptedChange, RunDocument, RunFolder, now
 from genmed.workflows.assemble import Session, write_data
-from genmed.workflows.identity import Mismatch, compare_code, compare_data, compare_session
-from genmed.workflows.train import write_code, write_environment
+from genmed.workflows.code import diff_code, find_code, read_code, write_copies, write_environment
+from genmed.workflows.identity import (
+    CODE_FILES,
+    Mismatch,
+    compare_code,
+    compare_code_digest,
+    compare_data,
+    compare_session,
+    shorten,
+)
+from genmed.workflows.reporting import Reporter
 
 Part = Literal["code", "environment", "data"]
 ACCEPTABLE: tuple[Part, ...] = get_args(Part)
@@ -46,7 +56,24 @@ def find_differences(
             raise RecordError(error.message, hint) from None
         name = folder.environment_path.name
         found.append(Mismatch("environment", name, error.message, "the present one", True))
-        return found + compare_code(document, session.code, {})
+        return found + compare_code_digest(document, session.code)
+
+
+def refuse_changed_code(
+    folder: RunFolder, document: RunDocument, config: Config, accept: Collection[str], reporter: Reporter
+) -> None:
+    """Shows what changed in the user's files, and raises EnvironmentMismatch where that is not accepted.
+
+    Nothing of the code is run before.
+    """
+    try:
+        recorded, found = read_code(folder), find_code(folder, config)
+    except RecordError:  # for `find_differences` to judge
+        return
+    if changed := compare_code(document, recorded, found):
+        if diff := diff_code(folder, found, own=False):
+            reporter.message(diff)
+        take_accepted(document, changed, accept)
 
 
 def take_accepted(document: RunDocument, differences: Sequence[Mismatch], accept: Collection[str]) -> list[Change]:
@@ -104,24 +131,37 @@ def replace_records(folder: RunFolder, session: Session, changes: Sequence[Chang
     paths = [folder.environment_path] if parts & {"code", "environment"} else []
     paths += [folder.data_path, folder.images_path] if "data" in parts else []
     if "code" in parts and folder.code_path.is_dir():
-        paths += sorted(path for path in folder.code_path.glob("*.py") if UNTIL not in path.name)
+        paths += sorted(path for path in folder.code_path.rglob("*") if path.is_file() and UNTIL not in path.name)
     for path in paths:
         until = path.with_name(f"{path.stem}{UNTIL}{step:07d}{path.suffix}")
         if path.is_file() and not until.exists():
             write_bytes(until, path.read_bytes())
     if parts:
-        folder.update(code_digest=session.code["digest"], data_fingerprint=session.data.fingerprint)
+        folder.update(code_digest=session.code.digest, data_fingerprint=session.data.fingerprint)
     if parts & {"code", "environment"}:
-        write_code(folder, session)
-        write_environment(folder, session)
+        renew_code(folder, session)
     if "data" in parts:
         write_data(folder, session)
 
 
+def renew_code(folder: RunFolder, session: Session) -> None:
+    """Writes environment.json and the copies of the user's files as they are here, also of what the run imported after
+    it began."""
+    try:
+        later = read_code(folder).later
+        code = find_code(folder, session.task.config, session.code)
+    except RecordError:  # it is damaged, and another environment was accepted in its place
+        later, code = {}, session.code
+    write_copies(folder, code, code.paths)
+    write_environment(folder, session.environment, code, later.keys() & code.files.keys())
+
+
 def _describe(mismatches: Sequence[Mismatch]) -> str:
     shown = []
+    if any(entry.what == "code" and entry.why for entry in mismatches):  # which names the files
+        mismatches = [entry for entry in mismatches if not entry.what.startswith(CODE_FILES)]
     for entry in mismatches[:3]:
         which = f" ({entry.why})" if entry.part == "code" and entry.why else ""
-        shown.append(f"{entry.what} was {entry.recorded}, is {entry.found}{which}")
+        shown.append(f"{entry.what} was {shorten(entry.recorded)}, is {shorten(entry.found)}{which}")
     more = f"; and {len(mismatches) - 3} more" if len(mismatches) > 3 else ""
     return "; ".join(shown) + more

@@ -25,7 +25,6 @@ from genmed.ground.fingerprints import digest_bytes, digest_file
 from genmed.ground.interpreter import is_started_with
 from genmed.ground.sealed import write_sealed
 from genmed.ground.team import ALONE, Team
-from genmed.ground.user_files import find_user_file, is_user_file
 from genmed.ground.wording import say_count
 from genmed.parts.data.augmentation import choose_strength
 from genmed.parts.data.cache import Entry, ImageBytes, open_images
@@ -36,9 +35,10 @@ from genmed.parts.data.patients import find_patients
 from genmed.parts.data.records import SPLITS, UNKNOWN, DatasetFacts, Records
 from genmed.parts.data.split import Split, split_records
 from genmed.records.config import Config
-from genmed.records.environment import capture_environment, digest_code
+from genmed.records.environment import Code, capture_environment
 from genmed.records.environment.cores import count_usable_processors
 from genmed.records.run_folder import RunFolder, write_table
+from genmed.workflows.code import capture_code
 from genmed.workflows.configure import check_device, interpreter_variables
 from genmed.workflows.oddities import find_oddities
 from genmed.workflows.reporting import Reporter
@@ -67,7 +67,7 @@ class Session:
     initial: str
     """State fingerprint before the first step."""
     data: LoadedData
-    code: dict[str, Any]
+    code: Code
     environment: dict[str, Any]
     weights: dict[str, str | None] | None
     warnings: tuple[str, ...]
@@ -76,7 +76,7 @@ class Session:
     def identity(self) -> dict[str, str | None]:
         """What checkpoints belong to."""
         config, data = self.task.config.fingerprint, self.data.fingerprint
-        return {"config": config, "data": data, "code": self.code["digest"]}
+        return {"config": config, "data": data, "code": self.code.digest}
 
 
 def choose_device(asked: str) -> str:
@@ -226,7 +226,7 @@ def assemble(config: Config, reporter: Reporter, *, trust_stamps: bool = True, t
         learner=learner,
         initial=fingerprint_learner(learner, Progress()),
         data=data,
-        code=digest_code(list_user_files(config)),
+        code=capture_code(config),
         environment=capture_environment(device),
         weights=_describe_weights(config),
         warnings=tuple(warnings),
@@ -329,12 +329,6 @@ def fingerprint_data(records: Records, split: Split, images: ImageBytes) -> str:
         lines.append("\t".join((*values, records.labels[row].tobytes().hex())))
     lines += [f"left out\t{name}" for name in records.left_out]
     return digest_bytes("\n".join(lines).encode())
-
-
-def list_user_files(config: Config) -> list[Path]:
-    """The files whose code is part of the run's."""
-    named = {"dataset": config.data.dataset, "model": config.model.name}
-    return [find_user_file(name, what) for what, name in named.items() if is_user_file(name)]
 
 
 def _describe_weights(config: Config) -> dict[str, str | None] | None:

@@ -14,6 +14,7 @@ from genmed.ground.sealed import read_sealed
 from genmed.records.config import Config, flatten
 from genmed.records.environment import compare_environments
 from genmed.records.run_folder import RunDocument, RunFolder
+from genmed.workflows.code import RecordedCode
 from genmed.workflows.identity import compare_images, read_config, read_images
 from genmed.workflows.integrity import check_trace
 
@@ -162,12 +163,14 @@ def compare(first: RunFolder, second: RunFolder) -> Comparison:
     documents = first.read(), second.read()
     configs = read_config(first, documents[0]), read_config(second, documents[1])
     environments = read_sealed(first.environment_path), read_sealed(second.environment_path)
-    codes = environments[0].pop("code"), environments[1].pop("code")
+    codes = [RecordedCode.of(environment).all_files for environment in environments]
+    for environment in environments:
+        del environment["code"]
     return Comparison(
         first=documents[0],
         second=documents[1],
         config=_compare_configs(*configs),
-        code=[FileDifference(*entry) for entry in _list_differences(codes[0]["files"], codes[1]["files"])],
+        code=[FileDifference(*entry) for entry in _list_differences(*codes)],
         environment=[
             EnvironmentDifference(entry.field, entry.recorded, entry.found, entry.changes_bits, entry.why)
             for entry in compare_environments(*environments, documents[0].device)

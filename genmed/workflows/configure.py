@@ -21,6 +21,7 @@ from genmed.records.config import (
     resolve,
 )
 from genmed.records.environment import count_default_threads
+from genmed.workflows.code import check_code_files
 from genmed.workflows.tensorboard import check_package
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -62,6 +63,7 @@ def check(config: Config) -> None:
             f"put the data there or name their folder with --data-root; needed: {dataset.needs}",
         )
     check_model(config.model.name, config.data.image_size)
+    check_code_files(config.run.code_files)
     if config.run.tensorboard:
         check_package()
     weights, classes = config.loss.positive_weights, config.labels.classes or dataset.classes
@@ -105,12 +107,13 @@ def check_device(asked: str) -> None:
 
 def _with_absolute_paths(config: Config) -> Config:
     """A run is resumed and verified from any folder; paths are no part of the fingerprint."""
-    paths = {}
+    paths: dict[str, Any] = {}
     if config.data.root:
         paths["data.root"] = str(Path(config.data.root).absolute())
     table = Path(config.manifest.file)
     if not (Path(config.data.root) / table).is_file() and table.is_file():
         paths["manifest.file"] = str(table.absolute())
+    paths["run.code_files"] = tuple(str(Path(pattern).absolute()) for pattern in config.run.code_files)
     paths["model.name"] = with_absolute_path(config.model.name)
     paths["data.dataset"] = with_absolute_path(config.data.dataset)
     if config.model.weights not in ("random", "torchvision"):

@@ -82,6 +82,7 @@ def execute(
         wanted = tensorboard or session.task.config.run.tensorboard
         events = EventFile(folder.path, progress.step + 1) if wanted else None
         stop = StopSignal()
+        recorder = Recorder(folder, document, index, reporter, stop, events)
         training = Training(
             task=session.task,
             learner=session.learner,
@@ -89,7 +90,7 @@ def execute(
             loader=make_loader(session.task),
             trace=trace,
             store=store,
-            observer=Recorder(folder, document, index, reporter, stop, events),
+            observer=recorder,
             modules=modules,
         )
         reporter.begin_steps(progress.step, session.task.total_steps, session.task.config.training.batch_size)
@@ -109,6 +110,7 @@ def execute(
             if trace.parted_at is not None:
                 folder.log(f"From step {trace.parted_at} on the steps took the place of others, recorded before")
             final = evaluate_final(training)
+            recorder.note_imports()
         for path, results in ((folder.predictions_path, final.selected), (folder.last_predictions_path, final.last)):
             if results:
                 write_predictions(path, session.task.classes, list_predictions(session, results))

@@ -14,7 +14,7 @@ from genmed.ground.team import TookPart
 from genmed.records.config import Config, ResolvedConfig, flatten
 from genmed.records.registry import open_registry
 from genmed.records.run_folder import RunDocument, RunFolder, Start, check_root, new_run_folder
-from genmed.workflows.acceptance import find_differences, note_accepted, take_accepted
+from genmed.workflows.acceptance import find_differences, note_accepted, refuse_changed_code, take_accepted
 from genmed.workflows.assemble import Session, assemble
 from genmed.workflows.execute import execute
 from genmed.workflows.finished import check_complete
@@ -60,6 +60,8 @@ def extend(
         check_package()
     open_registry(root, create=False)
     with joined(config) as team:
+        if team.leads:
+            refuse_changed_code(folder, parent, config, accept, reporter)
         session = assemble(config, reporter, trust_stamps=False, team=team)
         agree(session)
         if team.leads:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from genmed.ground.errors import RecordError
 from genmed.ground.fingerprints import digest_file
 from genmed.ground.sealed import read_sealed
+from genmed.ground.wording import name_some
 from genmed.records.config import Config
 from genmed.records.config.sources import layer_of_file, resolve
-from genmed.records.environment import compare_environments
+from genmed.records.environment import Code, compare_environments
+from genmed.records.environment.code import is_of_user
 from genmed.records.run_folder import RunDocument, RunFolder
 from genmed.workflows.assemble import IMAGE_COLUMNS, LoadedData, Session, list_images
+from genmed.workflows.code import RecordedCode, find_code, list_changes, read_code
 
 ImageRow = Mapping[str, str]
 """An image by column of data-images.csv."""
@@ -24,6 +27,8 @@ ImageRow = Mapping[str, str]
 
 OF_DATA = ("data", "split")
 """Parts of a mismatch."""
+CODE_FILES = "code.files."
+"""Begins the name of a mismatch in one file of code."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +46,16 @@ class Mismatch:
     def describe(self) -> str:
         """`packages.torch was 2.10.0, is 2.11.0 (can change bits: ...)`; that data can goes without saying."""
         if self.part in OF_DATA:
-            return f"{self.what} was {_shorten(self.recorded)}, is {_shorten(self.found)}"
+            return f"{self.what} was {shorten(self.recorded)}, is {shorten(self.found)}"
         weight = "can change bits" if self.changes_bits else "cannot change bits"
         why = f": {self.why}" if self.why else ""
-        return f"{self.what} was {_shorten(self.recorded)}, is {_shorten(self.found)} ({weight}{why})"
+        return f"{self.what} was {shorten(self.recorded)}, is {shorten(self.found)} ({weight}{why})"
 
     def to_json(self) -> dict[str, Any]:
         return {key: value for key, value in asdict(self).items() if key not in ("part", "why")}
 
 
-def _shorten(value: Any) -> str:
+def shorten(value: Any) -> str:
     """Twelve digits of a digest are enough for people."""
     return re.sub(r"^(sha256|xxh3-128|mix64x2\+xxh3-128):([0-9a-f]{12})[0-9a-f]+$", r"\1:\2", str(value)) or "none"
 
@@ -88,7 +93,7 @@ def list_former(document: RunDocument) -> dict[str, list[str]]:
 
 def compare_session(folder: RunFolder, document: RunDocument, session: Session) -> list[Mismatch]:
     """All that differs: code, then environment by field. Data are for `compare_data`. Raises RecordError."""
-    code = compare_code(document, session.code, read_files(folder))
+    code = compare_code(document, read_code(folder), find_code(folder, session.task.config, session.code))
     return code + compare_environment(folder, document, session)
 
 
@@ -111,17 +116,26 @@ def compare_weights(document: RunDocument, session: Session) -> list[Mismatch]:
     return [Mismatch("code", "initial weights", then.get("digest"), now.get("digest"), True, why)]
 
 
-def compare_code(document: RunDocument, code: Mapping[str, Any], files: Mapping[str, str]) -> list[Mismatch]:
-    """code: as `digest_code` gives it; files: the recorded digests by name, to say which changed; empty if unknown."""
-    if code["digest"] == document.code_digest:
-        return []
-    why = f"changed: {_name_changes(files, code['files'])}" if files else ""
-    return [Mismatch("code", "code", document.code_digest, code["digest"], True, why)]
+def compare_code(document: RunDocument, recorded: RecordedCode, found: Code) -> list[Mismatch]:
+    """The code as a whole, to which states belong; then each file of the user's that is not as recorded.
+
+    run.json decides: environment.json may be behind it, where a crash came between them.
+    """
+    changed = list_changes(recorded, found)
+    whole = compare_code_digest(document, found.without(recorded.later))
+    if not whole:
+        changed = [name for name in changed if name in recorded.later]
+    before, after = recorded.all_files, found.files
+    return [replace(entry, why=f"changed: {name_some(changed)}" if changed else "") for entry in whole] + [
+        Mismatch("code", f"{CODE_FILES}{name}", before.get(name), after.get(name), True)
+        for name in filter(is_of_user, changed)
+    ]
 
 
-def read_files(folder: RunFolder) -> dict[str, str]:
-    """The recorded digest of each file of code. Raises RecordError."""
-    return dict(read_sealed(folder.environment_path)["code"]["files"])
+def compare_code_digest(document: RunDocument, code: Code) -> list[Mismatch]:
+    """Whether the code with which the run began is another."""
+    digest = code.digest
+    return [] if digest == document.code_digest else [Mismatch("code", "code", document.code_digest, digest, True)]
 
 
 def read_images(folder: RunFolder) -> dict[str, dict[str, str]]:
@@ -164,8 +178,3 @@ def compare_images(recorded: Mapping[str, ImageRow], found: Mapping[str, ImageRo
 def _list_images(data: LoadedData) -> dict[str, ImageRow]:
     """Images here by id, as `read_images` gives those recorded."""
     return {name: dict(zip(IMAGE_COLUMNS, known, strict=False)) for name, *known in list_images(data)}
-
-
-def _name_changes(recorded: Mapping[str, str], found: Mapping[str, str]) -> str:
-    names = sorted(name for name in recorded.keys() | found.keys() if recorded.get(name) != found.get(name))
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

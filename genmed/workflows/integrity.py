@@ -20,8 +20,8 @@ from genmed.engine.trace import RecordedTrace, read_trace, state_of, trace_diges
 from genmed.ground.errors import ConfigError, RecordError
 from genmed.ground.fingerprints import digest_file
 from genmed.ground.sealed import read_sealed
-from genmed.records.environment.code import is_user_file
 from genmed.records.run_folder import RunDocument, RunFolder
+from genmed.workflows.code import read_code
 from genmed.workflows.identity import list_former, read_config, read_images
 
 
@@ -70,11 +70,11 @@ def _find_lost(folder: RunFolder, document: RunDocument) -> list[str]:
 def find_code_damage(folder: RunFolder) -> list[str]:
     """Which copies of the user's files are missing or not those of environment.json. Raises RecordError."""
     damage = []
-    for name, digest in read_sealed(folder.environment_path)["code"]["files"].items():
+    for name, digest in read_code(folder).copied.items():
         path = folder.code_path / name
-        if is_user_file(name) and not path.is_file():
+        if not path.is_file():
             damage.append(f"{path} is missing")
-        elif is_user_file(name) and digest_file(path) != digest:
+        elif digest_file(path) != digest:
             damage.append(f"{path} was edited: it fails its digest in {folder.environment_path.name}")
     return damage
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from genmed.engine.checkpoint import check_checkpoint, list_checkpoints
 from genmed.ground.errors import GenmedError, RecordError
 from genmed.ground.files import write_bytes
-from genmed.ground.sealed import read_sealed, write_sealed
+from genmed.ground.sealed import read_sealed
 from genmed.records.registry import open_registry
 from genmed.records.run_folder import AcceptedChange, RunDocument, RunFolder
 from genmed.workflows.assemble import Session, write_data
 from genmed.workflows.claim import alone_with
+from genmed.workflows.code import find_code, read_code, write_copies, write_environment
 from genmed.workflows.identity import read_images
 from genmed.workflows.integrity import find_code_damage
 from genmed.workflows.reporting import Reporter
-from genmed.workflows.train import write_code
 
 
 def mend_document(folder: RunFolder, root: Path) -> list[str]:
@@ -60,10 +60,12 @@ def mend_code_record(folder: RunFolder, session: Session, reporter: Reporter) ->
     environment.json may be behind them: an acceptance was broken off, or it was taken from an older checkpoint.
     """
     recorded = read_sealed(folder.environment_path)
-    if recorded["code"] != session.code:
-        write_sealed(folder.environment_path, {**recorded, "code": session.code})
+    code = find_code(folder, session.task.config, session.code)
+    later = read_code(folder).later.keys() & code.files.keys()
+    if recorded["code"]["digest"] != session.code.digest and "code" in recorded["where"]:
+        write_environment(folder, recorded, code, later)
     if damage := find_code_damage(folder):
-        write_code(folder, session)
+        write_copies(folder, code, [name for name in read_code(folder).copied if name in code.paths])
         reporter.message(f"{'; '.join(damage)}; the code is that of the run, so it is written anew")
 
 

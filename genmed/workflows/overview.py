@@ -11,15 +11,18 @@ from genmed.ground.determinism import apply_settings
 from genmed.ground.errors import GenmedError, RecordError
 from genmed.ground.fingerprints import digest_file
 from genmed.ground.sealed import read_sealed
+from genmed.ground.wording import say_count
 from genmed.parts.data.records import SPLITS
 from genmed.records.config import Config
-from genmed.records.environment import capture_environment, compare_environments, digest_code
+from genmed.records.environment import capture_environment, compare_environments
+from genmed.records.environment.code import is_of_user
 from genmed.records.run_folder import RUNS, RunDocument, RunFolder
-from genmed.workflows.assemble import choose_device, list_user_files
+from genmed.workflows.assemble import choose_device
+from genmed.workflows.code import describe_changes, diff_code, find_code, read_code
 from genmed.workflows.identity import read_config
 from genmed.workflows.known import find_run as find_run
 
-SOFTWARE = ("python.", "packages.", "libraries.")
+SOFTWARE = ("python.", "packages.", "package_sources.", "libraries.")
 HARDWARE = ("cpu.", "gpus", "cuda.")
 Check = tuple[bool, str, str]
 """(ticked, item, reason)"""
@@ -73,6 +76,7 @@ def check_off(folder: RunFolder, document: RunDocument) -> list[Check]:
         _check_seed(folder, document),
         _check_surroundings(folder, document, "versions as recorded", SOFTWARE),
         _check_surroundings(folder, document, "hardware as recorded", HARDWARE),
+        _check_code(folder, document),
         *_check_config(folder, document),
         _check_split(folder),
     ]
@@ -91,9 +95,15 @@ def describe_environment(config: Config, folder: RunFolder | None) -> dict[str, 
     document = folder.read()
     recorded = read_sealed(folder.environment_path)
     found = capture_environment(document.device)
-    code = digest_code(list_user_files(config))
-    differences = compare_environments(recorded, {**found, "code": code}, document.device)
-    return {**found, "differences": [asdict(entry) for entry in differences]}
+    code, known = find_code(folder, config), read_code(folder)
+    recorded["code"] = {"digest": known.digest, "files": known.all_files}
+    here = {"digest": code.without(known.later).digest, "files": dict(code.files)}
+    differences = compare_environments(recorded, {**found, "code": here}, document.device)
+    return {
+        **found,
+        "differences": [asdict(entry) for entry in differences],
+        "code_diff": diff_code(folder, code),
+    }
 
 
 def _check_seed(folder: RunFolder, document: RunDocument) -> Check:
@@ -129,6 +139,20 @@ def _check_config(folder: RunFolder, document: RunDocument) -> list[Check]:
         return [(False, "workers recorded", "config.yaml cannot be read"), (False, "config saved", error.message)]
     workers = f"{config.compute.num_workers}; free to vary"
     return [(True, "workers recorded", workers), (True, "config saved", "config.yaml, fingerprint as recorded")]
+
+
+def _check_code(folder: RunFolder, document: RunDocument) -> Check:
+    """The user's files then against now; genmed's own go by their version, as other packages do."""
+    item = "code as recorded"
+    try:
+        recorded = read_code(folder)
+        changed = describe_changes(recorded, find_code(folder, read_config(folder, document)))
+    except GenmedError as error:
+        return False, item, error.message
+    if changed:
+        return False, item, f"not as recorded: {changed}; `genmed env {document.id}` shows the difference"
+    count = sum(map(is_of_user, recorded.all_files))
+    return True, item, say_count(count, "file of your own") if count else "genmed's own"
 
 
 def _check_split(folder: RunFolder) -> Check:

@@ -21,7 +21,7 @@ from genmed.parts.data.loader import Batch, Rows
 from genmed.parts.data.records import Labels, Pixels
 from genmed.parts.metrics import Scores
 from genmed.records.run_folder import RunFolder
-from genmed.workflows.evaluation.trained import load_trained, restore_learner
+from genmed.workflows.evaluation.trained import load_trained, report_packages, restore_learner
 from genmed.workflows.reporting import Reporter
 
 SIDE = "predict"
@@ -52,11 +52,12 @@ def predict(
     complete; DataError for an image that cannot be read, RecordError where the run's state is gone.
     """
     images = list_named(paths)
-    trained = load_trained(folder, device)
+    trained = load_trained(folder, reporter, device)
     preparation = Preparation(trained.config.data.image_size, trained.channels, trained.config.data.bits)
     prepared = _prepare(images, preparation, None if any_kind else _Kind.of(folder), reporter)
     shape = ImageBytes(Path(), prepared.shape, ImageDigests((), (), ()))
     learner, task = restore_learner(trained, shape, SIDE)
+    report_packages(trained, folder, reporter)
     scores = evaluate(learner, task, _InMemory(prepared, task.targets), SIDE).scores
     return Predictions(folder.name, trained.classes, tuple(images), scores)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from genmed.engine.checkpoint import Checkpoint
 from genmed.engine.loop import EpochReport
 from genmed.engine.step import StepRecord
 from genmed.records.run_folder import RunDocument, RunFolder
+from genmed.workflows.code import add_imports
 from genmed.workflows.index import Index, checkpoint_rows
 from genmed.workflows.reporting import Reporter
 from genmed.workflows.tensorboard import EventFile
@@ -60,10 +62,19 @@ class Recorder:
         self._folder, self._document, self._events = folder, document, events
         self._index, self._reporter, self._stop = index, reporter, stop
         self._beaten = time.monotonic()
+        self._modules = 0
         self._one_at_a_time = threading.Lock()
         """Checkpoints are told of from beside the training; run.json is read, changed and written."""
 
+    def note_imports(self) -> None:
+        """Enter what was imported since into the record of code and packages; nothing is read where nothing was."""
+        if len(sys.modules) != self._modules:
+            for name in add_imports(self._folder):
+                self._folder.log(f"Imported after the start: {name}")
+            self._modules = len(sys.modules)
+
     def on_step(self, record: StepRecord, images: int) -> None:
+        self.note_imports()
         self._reporter.step(record.step, record.epoch, record.mean_loss)
         if self._events:
             self._events.write(record.step, {"train/loss": record.mean_loss, "train/lr": record.lr})
@@ -113,7 +124,6 @@ def describe_epoch(report: EpochReport, epochs: int) -> str:
 def peak_memory_mib() -> float:
     """Of this process, in MiB: the most it ever held."""
     import resource
-    import sys
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

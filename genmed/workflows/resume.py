@@ -15,7 +15,14 @@ from genmed.ground.files import sweep_temporaries, write_bytes
 from genmed.ground.team import Team, TookPart
 from genmed.records.config import Config
 from genmed.records.run_folder import RunDocument, RunFolder
-from genmed.workflows.acceptance import explain, find_differences, note_accepted, replace_records, take_accepted
+from genmed.workflows.acceptance import (
+    explain,
+    find_differences,
+    note_accepted,
+    refuse_changed_code,
+    replace_records,
+    take_accepted,
+)
 from genmed.workflows.assemble import Session, assemble
 from genmed.workflows.claim import claimed
 from genmed.workflows.execute import execute
@@ -84,7 +91,9 @@ def go_on(
         for path in (folder.path, folder.checkpoints_path):
             if path.is_dir():
                 sweep_temporaries(path, alone=True)
-        session = assemble(read_config(folder, document, data_root), reporter, trust_stamps=False, team=team)
+        config = read_config(folder, document, data_root)
+        refuse_changed_code(folder, document, config, accept, reporter)
+        session = assemble(config, reporter, trust_stamps=False, team=team)
         agree(session)
         mend_data_record(folder, document, session, reporter)
         differences = find_differences(folder, document, session, accept)

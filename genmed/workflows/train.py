@@ -8,17 +8,15 @@ from typing import Any
 
 from genmed.engine.checkpoint_store import CheckpointStore, Retention
 from genmed.engine.progress import Progress
-from genmed.ground.errors import ConfigError
-from genmed.ground.files import storage_errors, write_bytes, write_text
-from genmed.ground.fingerprints import digest_bytes
-from genmed.ground.sealed import write_sealed
+from genmed.ground.files import write_text
 from genmed.ground.team import TookPart
 from genmed.ground.wording import say_count
 from genmed.parts.data.datasets import find_dataset
 from genmed.records.config import ResolvedConfig, write_document
 from genmed.records.registry import open_registry
 from genmed.records.run_folder import RUNS, RunDocument, RunFolder, check_root, new_run_folder, now, this_process
-from genmed.workflows.assemble import Session, assemble, list_user_files, write_data
+from genmed.workflows.assemble import Session, assemble, write_data
+from genmed.workflows.code import write_copies, write_environment
 from genmed.workflows.execute import execute
 from genmed.workflows.identity import list_former
 from genmed.workflows.index import Index, row_of
@@ -100,8 +98,8 @@ def write_record(
     if resolved.config.compute.device != task.device:
         origins["compute.device"] = f"{resolved.config.compute.device}, resolved here"
     write_text(folder.config_path, write_document(task.config, origins))
-    write_code(folder, session)
-    write_environment(folder, session)
+    write_copies(folder, session.code, session.code.paths)
+    write_environment(folder, session.environment, session.code)
     write_data(folder, session)
     moment = now()
     return folder.write(
@@ -121,30 +119,12 @@ def write_record(
             config=task.config.affecting_bits(),
             config_fingerprint=task.config.fingerprint,
             data_fingerprint=session.data.fingerprint,
-            code_digest=session.code["digest"],
+            code_digest=session.code.digest,
             weights=session.weights,
             epochs_total=task.total_epochs,
             **more,
         )
     )
-
-
-def write_environment(folder: RunFolder, session: Session) -> None:
-    write_sealed(folder.environment_path, {**session.environment, "code": session.code})
-
-
-def write_code(folder: RunFolder, session: Session) -> None:
-    """Copies of the files that the user brought, as they were digested: the run can be read when they are gone.
-
-    Raises ConfigError where one was edited meanwhile: it is not known which of the two was imported.
-    """
-    for path in list_user_files(session.task.config):
-        content = path.read_bytes()
-        if digest_bytes(content) != session.code["files"][path.name]:
-            raise ConfigError(f"{path} was edited while the training was prepared", "start again")
-        with storage_errors(folder.code_path):
-            folder.code_path.mkdir(exist_ok=True)
-        write_bytes(folder.code_path / path.name, content)
 
 
 def introduce(session: Session, folder: RunFolder) -> list[str]:

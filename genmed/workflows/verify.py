@@ -21,10 +21,10 @@ from genmed.ground.errors import (
 from genmed.ground.team import ALONE, Team, TookPart, speaks
 from genmed.ground.user_files import is_user_file
 from genmed.records.config import Config
-from genmed.records.environment import digest_code
 from genmed.records.run_folder import RunDocument, RunFolder, now
-from genmed.workflows.assemble import assemble, list_user_files
+from genmed.workflows.assemble import assemble
 from genmed.workflows.claim import refuse_running
+from genmed.workflows.code import diff_code, find_code, read_code
 from genmed.workflows.identity import (
     Mismatch,
     compare_code,
@@ -32,14 +32,12 @@ from genmed.workflows.identity import (
     compare_environment,
     compare_weights,
     read_config,
-    read_files,
 )
 from genmed.workflows.index import verification_row, write_now
 from genmed.workflows.integrity import check_trace, find_damage
 from genmed.workflows.recording import StopSignal
 from genmed.workflows.reporting import Reporter
 from genmed.workflows.team import agree, joined
-from genmed.workflows.verification.code_diff import diff_code
 from genmed.workflows.verification.localise import WITHOUT_ARITHMETIC, localise
 from genmed.workflows.verification.options import Options
 from genmed.workflows.verification.parallel import Assignment, run_beside, start_server
@@ -126,8 +124,9 @@ def _verify(
     config = (config or read_config(folder, document, data_root)).replace(**NOT_AGAIN)
     if gone := _find_gone(folder, config):
         return _refuse(document, gone)
-    code = compare_code(document, digest_code(list_user_files(config)), read_files(folder))
-    code_diff = diff_code(folder, config) if code else ""
+    recorded, found_code = read_code(folder), find_code(folder, config)
+    code = compare_code(document, recorded, found_code)
+    code_diff = diff_code(folder, found_code) if code else ""
     for entry in code:  # before anything of it is run
         reporter.message(f"not as recorded: {entry.describe()}")
     try:
@@ -138,6 +137,11 @@ def _verify(
         session = assemble(config, reporter, trust_stamps=False, team=team)
         agree(session)
         changed = compare_data(folder, document, session.data)
+        found_code = find_code(folder, config, session.code)  # with what was imported and is not on record
+        if (whole_code := compare_code(document, recorded, found_code)) != code:
+            code, code_diff = whole_code, diff_code(folder, found_code)
+            for entry in code:
+                reporter.message(f"not as recorded: {entry.describe()}")
         causes = compare_weights(document, session) + compare_environment(folder, document, session)
     except (RecordError, DataError, ConfigError) as error:
         return replace(_refuse(document, [error.say()], code), code_diff=code_diff)

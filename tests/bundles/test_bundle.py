@@ -271,7 +271,10 @@ def test_other_code_of_the_reviewer_is_listed(trained: Genmed, nih: Path, tmp_pa
     (tmp_path / "tiny.py").write_text(MODEL_FILE.read_text() + "# the same in other words\n")
     result = verify(trained, tmp_path / "run.zip", "--data-root", nih, "--model-file", tmp_path / "tiny.py")
     assert (result.code, result.json["verdict"]) == (0, "identical"), result.err
-    assert [(entry["what"], entry["changes_bits"]) for entry in result.json["cause"]] == [("code", True)]
+    assert [(entry["what"], entry["changes_bits"]) for entry in result.json["cause"]] == [
+        ("code", True),
+        ("code.files.tiny.py", True),
+    ]
 
 
 def test_what_a_bundle_says_of_this_machine_is_not_believed(trained: Genmed, nih: Path, tmp_path: Path) -> None:

@@ -63,12 +63,15 @@ def resume(genmed: Genmed, *more: object) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("edit", "part", "what"),
-    [(other_package, "environment", "packages.torchvision"), (other_code, "code", "code")],
+    ("edit", "part", "changed"),
+    [
+        (other_package, "environment", ["packages.torchvision"]),
+        (other_code, "code", ["code", "code.files.fragile.py"]),
+    ],
     ids=["environment", "code"],
 )
 def test_accepted_change_that_changes_no_bit_ends_in_the_same_run_with_a_mark(
-    pair: Pair, killed: Genmed, tmp_path: Path, edit: Edit, part: str, what: str
+    pair: Pair, killed: Genmed, tmp_path: Path, edit: Edit, part: str, changed: list[str]
 ) -> None:
     edit(killed, tmp_path)
     recorded = (killed.run_folder() / "environment.json").read_bytes()
@@ -77,21 +80,20 @@ def test_accepted_change_that_changes_no_bit_ends_in_the_same_run_with_a_mark(
     assert f"--accept {part}, which marks the run for ever" in refused.json["error"]["hint"]
     result = resume(killed, "--accept", part)
     [accepted] = result.json["accepted"]
-    assert (accepted["what"], accepted["step"], accepted["count"]) == (part, 9, 1)
-    [change] = accepted["changes"]
-    assert change["what"] == what
-    assert change["recorded"] != change["found"]
+    assert (accepted["what"], accepted["step"], accepted["count"]) == (part, 9, len(changed))
+    assert [change["what"] for change in accepted["changes"]] == changed
+    assert all(change["recorded"] != change["found"] for change in accepted["changes"])
     assert_same_run(killed, pair.whole)
     folder = killed.run_folder()
     assert (folder / "environment-until-step-0000009.json").read_bytes() == recorded
     log = (folder / "train.log").read_text()
-    assert f"Accepted another {part} from step 9 on: {what} was" in log
+    assert f"Accepted another {part} from step 9 on: {changed[0]} was" in log
     assert "took the place" not in log
     shown = killed("show", "latest").out
-    assert f"another {part} from step 9 on: {what} was" in shown
+    assert f"another {part} from step 9 on: {changed[0]} was" in shown
     listed = killed("verify", "latest", "--json").json
     assert listed["verdict"] == "identical"
-    assert [entry["what"] for entry in listed["cause"]] == [f"{what}, until step 9"]
+    assert [entry["what"] for entry in listed["cause"]] == [f"{what}, until step 9" for what in changed]
 
 
 def test_accepted_change_of_bits_replaces_the_steps_behind_the_checkpoint(

@@ -366,6 +366,8 @@ class Run(Section):
     """Words to find the run by."""
     note: Free[str] = ""
     """Anything worth remembering."""
+    code_files: Free[Words] = ()
+    """Files that the code of the model or the dataset reads, as paths or patterns (*, **): part of the run's code."""
     trace: Free[bool] = True
     """Whether each step's fingerprints are written; a run without cannot be verified."""
     report: Free[bool] = True

@@ -13,7 +13,27 @@ ON_MPS = frozenset({MPS})
 NOWHERE: frozenset[str] = frozenset()
 
 # `where` holds paths; `git.diff` may hold 1 MiB, and the code's digest decides; the driver stands under `cuda`
-NOT_COMPARED = ("schema", "where.*", "git.diff", "git.diff_truncated", "gpus.*.driver", "gpus.*.index")
+NOT_COMPARED = (
+    *("schema", "where.*", "git.diff", "git.diff_truncated", "gpus.*.driver", "gpus.*.index", "installed.*"),
+    "code.without_copy",
+)
+
+HARMLESS: dict[str, str] = {
+    name: why
+    for names, why in (
+        ("annotated-doc click markdown-it-py mdurl pygments rich shellingham typer", "it reads commands and prints"),
+        ("annotated-types pydantic pydantic-core pyyaml typing-extensions typing-inspection", "it checks the config"),
+        ("alembic greenlet mako markupsafe psycopg psycopg-binary sqlalchemy sqlmodel", "it keeps the registry"),
+        (
+            "contourpy cycler fonttools jinja2 kiwisolver matplotlib pyparsing python-dateutil six",
+            "it draws the report",
+        ),
+        ("cuda-pathfinder filelock fsspec packaging pip protobuf psutil", "it finds, reads and writes"),
+        ("safetensors setuptools tensorboardx tqdm xxhash", "it reads, writes and counts"),
+    )
+    for name in names.split()
+}
+"""Packages that take no part in the arithmetic of a training, and what they do in it."""
 
 # A field's pattern, the devices on which a difference can change bits, and why; the first that matches counts.
 RULES: tuple[tuple[str, frozenset[str], str], ...] = (
@@ -29,7 +49,9 @@ RULES: tuple[tuple[str, frozenset[str], str], ...] = (
     ("packages.pillow", EVERYWHERE, "it decodes and resizes the images"),
     ("packages.pydicom", EVERYWHERE, "it decodes the images"),
     ("packages.genmed", NOWHERE, "the digest of its code decides, not its version"),
-    ("packages.*", NOWHERE, "it takes no part in the training's arithmetic"),
+    ("package_sources.genmed", NOWHERE, "the digest of its code decides, not its version"),
+    ("packages.*", EVERYWHERE, "it was imported, and may take part in the arithmetic"),
+    ("package_sources.*", EVERYWHERE, "what was installed from elsewhere may be another build under the same version"),
     ("libraries.torch_build", EVERYWHERE, "another build of torch has other kernels"),
     ("libraries.onednn", OFF_CUDA, "its kernels compute convolutions on the CPU"),
     ("libraries.mkl", OFF_CUDA, "its kernels compute matrix products on the CPU"),
@@ -79,6 +101,8 @@ RULES: tuple[tuple[str, frozenset[str], str], ...] = (
     ("container.*", NOWHERE, "a container changes no arithmetic; what is in it is compared by itself"),
 )
 
+NAMED = {pattern.partition(".")[2] for pattern, devices, _ in RULES if pattern.startswith("packages.") and devices}
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -99,16 +123,41 @@ class Difference:
 def compare_environments(recorded: dict[str, Any], found: dict[str, Any], device: str) -> list[Difference]:
     """What differs between two captures, in the order of their fields; empty if nothing does.
 
+    Of packages those count that either has imported, and those that each record has.
+
     device: where the run computes, "cpu", "cuda", "cuda:1", "mps": on the CPU no GPU can change a bit, on CUDA no
     oneDNN; of several GPUs only the run's own counts. A field that no rule knows is taken to change bits.
     """
-    before, after = dict(_flatten(recorded)), dict(_flatten(found))
+    before, after = (dict(_flatten(entry)) for entry in _align_packages(recorded, found))
+    imported = {*recorded.get("package_sources", ()), *found.get("package_sources", ())}
     differences = []
     for field in before | after:
         values = before.get(field), after.get(field)
         if values[0] != values[1] and not any(fnmatchcase(field, pattern) for pattern in NOT_COMPARED):
-            differences.append(Difference(field, *values, *judge(field, device)))
+            judged = judge(field, device)
+            name = field.removeprefix("packages.")
+            if judged[0] and field != name and name not in imported and name not in NAMED:
+                judged = False, "it was not imported"
+            differences.append(Difference(field, *values, *judged))
     return differences
+
+
+def _align_packages(*captures: dict[str, Any]) -> list[dict[str, Any]]:
+    """The captures with the versions of the same packages: of one that only the other has imported, the version that
+    was installed. A capture that was made before all were listed knows of its own alone."""
+    names = list(dict.fromkeys(name for entry in captures for name in entry.get("packages", ())))
+    known = [name for name in names if all("installed" in e or name in e.get("packages", ()) for e in captures)]
+    aligned = []
+    for entry in captures:
+        versions = {**entry.get("installed", {}), **entry.get("packages", {})}
+        sources = entry.get("package_sources", {})
+        both = {
+            name: source
+            for name, source in sources.items()
+            if all(name in e.get("package_sources", ()) for e in captures)
+        }
+        aligned.append({**entry, "packages": {name: versions.get(name) for name in known}, "package_sources": both})
+    return aligned
 
 
 def judge(field: str, device: str) -> tuple[bool, str]:
@@ -117,6 +166,9 @@ def judge(field: str, device: str) -> tuple[bool, str]:
     assert kind in EVERYWHERE, device
     if kind == CUDA and field.startswith("gpus.") and field.split(".")[1] != (number or "0"):
         return False, f"the run used GPU {number or 0}"
+    section, _, package = field.partition(".")
+    if section in ("packages", "package_sources") and (why := HARMLESS.get(package)):
+        return False, why
     devices, why = next(
         ((devices, why) for pattern, devices, why in RULES if fnmatchcase(field, pattern)),
         (EVERYWHERE, "nothing is known of it"),

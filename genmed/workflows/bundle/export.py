@@ -15,12 +15,12 @@ from genmed.ground.archive import CHUNK, Archive, ArchiveWriter
 from genmed.ground.errors import RecordError, RequestError
 from genmed.ground.files import storage_errors, sync_folder, temporary_beside
 from genmed.ground.fingerprints import digest_bytes, digest_file
-from genmed.ground.sealed import read_sealed, seal_document
-from genmed.records.environment.code import is_user_file
+from genmed.ground.sealed import seal_document
 from genmed.records.run_folder import RunDocument, RunFolder
 from genmed.workflows.bundle import layout
 from genmed.workflows.bundle.record import check_record
 from genmed.workflows.claim import refuse_running
+from genmed.workflows.code import read_code
 from genmed.workflows.integrity import find_damage
 from genmed.workflows.places import check_place
 
@@ -100,7 +100,7 @@ def _collect(folder: RunFolder, document: RunDocument, chosen: list[Checkpoint])
     if document.status == "running":  # its process is dead, which nobody elsewhere can tell
         true = document.model_copy(update={"status": "interrupted"}).model_dump(mode="json")
         contents["run.json"] = seal_document({"schema": true.pop("schema_"), **true}).encode()
-    for name in filter(is_user_file, read_sealed(folder.environment_path)["code"]["files"]):
+    for name in read_code(folder).copied:
         contents[f"{layout.CODE}/{name}"] = folder.code_path / name
     for checkpoint in chosen:
         contents.update({f"{checkpoint.path}/{path.name}": path for path in checkpoint.folder.iterdir()})

@@ -2,7 +2,7 @@
 
     bundle.json                                          first; sealed; the digest and size of each other file
     run.json, config.yaml, environment.json, data.json, data-images.csv, trace.jsonl, metrics.csv, modules.jsonl
-    code/<name>.py                                       the user's own files
+    code/<name>, code/<package>/<name>                   the user's own files
     checkpoints/step-NNNNNNN-epoch-NNNN[-end]/           manifest.json, state.json, model.safetensors,
                                                          optimizer.safetensors; copies of run.json, environment.json
                                                          and metrics.csv
@@ -48,7 +48,9 @@ LARGEST_CODE = MIB
 LARGEST_BUNDLE = 16 * MIB
 
 _CHECKPOINT = re.compile(r"step-[0-9]{7,12}-epoch-[0-9]{4,9}(-end)?")
-_CODE = re.compile(r"[^\W_.-][^/\\:*?\"<>|]{0,99}\.py|_[^/\\:*?\"<>|]{0,99}\.py")
+_CODE = re.compile(r"[^\W.-][^/\\:*?\"<>|]{0,99}")
+_COMPILED = (".so", ".pyd", ".dll", ".dylib", ".pyc", ".exe")
+DEEPEST_CODE = 12
 
 
 def limit_of(name: str) -> int | None:
@@ -56,11 +58,17 @@ def limit_of(name: str) -> int | None:
     match name.split("/"):
         case [document]:
             return LARGEST_BUNDLE if document == BUNDLE else DOCUMENTS.get(document)
-        case ["code", file] if _CODE.fullmatch(file) and file.isprintable():
+        case ["code", *parts] if is_code_name("/".join(parts)) and not name.endswith(_COMPILED):
             return LARGEST_CODE
         case ["checkpoints", folder, file] if _CHECKPOINT.fullmatch(folder):
             return (STATE | COPIES).get(file)
     return None
+
+
+def is_code_name(name: str) -> bool:
+    """Whether a file of code may have the name: a few ordinary folders, and nothing that leads out of them."""
+    parts = name.split("/")
+    return len(parts) <= DEEPEST_CODE and name.isprintable() and all(_CODE.fullmatch(part) for part in parts)
 
 
 def check_sizes(archive: Archive) -> None:

@@ -27,11 +27,12 @@ from genmed.ground.errors import RecordError
 from genmed.ground.sealed import read_sealed
 from genmed.parts.data.traits import TRAITS
 from genmed.records.config import Config
-from genmed.records.environment.code import is_user_file
+from genmed.records.environment.code import is_of_user
 from genmed.records.run_folder import RunDocument, RunFolder
 from genmed.workflows.assemble import IMAGE_COLUMNS
 from genmed.workflows.bundle import layout
 from genmed.workflows.bundle.layout import MIB
+from genmed.workflows.code import read_code
 from genmed.workflows.identity import read_config
 from genmed.workflows.integrity import check_data, check_trace, find_code_damage
 
@@ -193,19 +194,33 @@ def _walk(document: dict[str, Any], path: Path) -> Iterator[tuple[str, Any]]:
 
 def _check_environment(folder: RunFolder, document: RunDocument) -> None:
     path = folder.environment_path
-    code = _check_documents(path)["code"]
+    environment = _check_documents(path)
+    code, where = environment["code"], environment["where"]
     if not (isinstance(code.get("digest"), str) and isinstance(code.get("files"), dict)):
         raise RecordError(f"{path}: code has no digest or no files")
     if code["digest"] != document.code_digest:
         raise RecordError(f"{path} was edited: its code is not that of {folder.document_path.name}")
-    if not all(isinstance(digest, str) for digest in code["files"].values()):
-        raise RecordError(f"{path}: code.files has a digest that is no text")
+    _check_texts(path, "code.files", code["files"])
+    tables = {"code.later": code.get("later", {}), "where.code": where.get("code", {})}
+    tables |= {name: environment.get(name, {}) for name in ("packages", "package_sources", "installed")}
+    for name, table in tables.items():
+        _check_texts(path, name, table)
+    if not all(isinstance(name, str) for name in code.get("without_copy", ())):
+        raise RecordError(f"{path}: code.without_copy has a name that is no text")
+    for name in filter(is_of_user, {**code["files"], **code.get("later", {})}):
+        if not layout.is_code_name(name):
+            raise RecordError(f"{path}: {name[:100]!a} is no name of a code file")
+
+
+def _check_texts(path: Path, name: str, table: Any) -> None:
+    if not (isinstance(table, dict) and all(isinstance(value, str | None) for value in table.values())):
+        raise RecordError(f"{path}: {name} has a value that is no text")
 
 
 def _check_code(folder: RunFolder) -> None:
     """The user's files are there, as the run knew them, and no others; limit_of has judged the names of those there."""
-    names = set(filter(is_user_file, read_sealed(folder.environment_path)["code"]["files"]))
-    packed = {path.name for path in folder.code_path.glob("*")}
+    names = set(read_code(folder).copied)
+    packed = {path.relative_to(folder.code_path).as_posix() for path in folder.code_path.rglob("*") if path.is_file()}
     for name in sorted(packed - names):
         raise RecordError(f"{layout.CODE}/{name} is no file of the run's code")
     for name in sorted(names - packed):

@@ -27,7 +27,7 @@ from genmed.workflows.configure import configure
 from genmed.workflows.evaluation.kept import write_evaluation
 from genmed.workflows.evaluation.measured import choose_by_validation, measure_results
 from genmed.workflows.evaluation.scored import Rows, Scored, read_scored
-from genmed.workflows.evaluation.trained import Trained, load_trained, score_images
+from genmed.workflows.evaluation.trained import Trained, load_trained, report_packages, score_images
 from genmed.workflows.identity import read_images
 from genmed.workflows.reporting import Reporter
 
@@ -61,7 +61,7 @@ def evaluate_elsewhere(folder: RunFolder, asked: Elsewhere, reporter: Reporter) 
     Thresholds are those that the run chose on its own validation. Raises RequestError, DataError, RecordError.
     """
     check_request(asked)
-    trained = load_trained(folder, asked.device)
+    trained = load_trained(folder, reporter, asked.device)
     config = choose_other_data(trained, asked)
     records, images = load_images(config, reporter, trust_stamps=True)
     matched = _match(trained, records, asked.match or {})
@@ -78,6 +78,7 @@ def evaluate_elsewhere(folder: RunFolder, asked: Elsewhere, reporter: Reporter) 
             "say which are meant: --split test, or --split all to measure all of them all the same",
         )
     scores = score_images(trained, chosen, side)
+    report_packages(trained, folder, reporter)
     facts = find_dataset(config.data.dataset)
     scored = _join(trained, records, matched, rows, scores, facts.name)
     results = measure_results(scored, choose_by_validation(read_scored(folder, "val")))

@@ -22,10 +22,14 @@ from genmed.parts.data.loader import BatchLoader
 from genmed.parts.data.records import UNKNOWN, TaskKind
 from genmed.parts.metrics import Scores
 from genmed.records.config import Config
+from genmed.records.environment import compare_environments
+from genmed.records.environment.capture import describe_packages
 from genmed.records.run_folder import RunDocument, RunFolder
 from genmed.workflows.assemble import choose_device
+from genmed.workflows.code import describe_changes, diff_code, find_code, read_code
 from genmed.workflows.finished import check_complete, find_selected
 from genmed.workflows.identity import read_config
+from genmed.workflows.reporting import Reporter
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,18 @@ class Trained:
     checkpoint: Checkpoint
 
 
-def load_trained(folder: RunFolder, device: str = "auto") -> Trained:
-    """Reads what the run left. Raises RequestError where it is not complete, RecordError where its state is gone."""
+def load_trained(folder: RunFolder, reporter: Reporter, device: str = "auto") -> Trained:
+    """Reads what the run left. Raises RequestError where it is not complete, RecordError where its state is gone.
+
+    Where code of the user's is not as recorded, the run's own copies are taken; that, and packages of other versions,
+    are reported.
+    """
     document = folder.read()
     check_complete(document)
     config, described = read_config(folder, document), read_sealed(folder.data_path)
     values: dict[str, Any] = {"compute.device": choose_device(device), "model.weights": "random"}
     values["model.mode"] = "full_finetune"  # which parameters were trained is no matter any more
-    if is_user_file(config.model.name):
+    if is_user_file(config.model.name) and _report_code(folder, config, reporter):
         file, _, function = config.model.name.rpartition(":")
         values["model.name"] = f"{folder.code_path / file.rpartition('/')[2]}:{function}"
     scaling = described["normalisation"]
@@ -63,6 +71,26 @@ def load_trained(folder: RunFolder, device: str = "auto") -> Trained:
         scaling=Scaling(_plain(scaling["mean"]), _plain(scaling["std"])),
         checkpoint=find_selected(folder, document),
     )
+
+
+def _report_code(folder: RunFolder, config: Config, reporter: Reporter) -> bool:
+    """Whether files of the user's are not as recorded."""
+    found = find_code(folder, config)
+    changed = describe_changes(read_code(folder), found)
+    if changed:
+        reporter.message(f"not as recorded: {changed}; the scores are by the run's own copies of its code")
+        reporter.message(diff_code(folder, found, own=False))
+    return bool(changed)
+
+
+def report_packages(trained: Trained, folder: RunFolder, reporter: Reporter) -> None:
+    """Reports packages of other versions than recorded that can change the scores; once the model is built, which
+    imports them."""
+    recorded = read_sealed(folder.environment_path)
+    for entry in compare_environments(recorded, {**recorded, **describe_packages()}, trained.document.device):
+        if entry.changes_bits:
+            told = f"{entry.field} was {entry.recorded}, is {entry.found} (can change the scores: {entry.why})"
+            reporter.message(f"not as recorded: {told}")
 
 
 def _plain(value: float | list[float]) -> float | tuple[float, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 from genmed.ground.errors import RecordError, StorageError
-from genmed.ground.fingerprints import digest_file
+from genmed.ground.fingerprints import digest_file, digest_json
+from genmed.records.config import Config
+from genmed.records.environment.code import is_of_user
 from genmed.records.run_folder import RUNS, RunDocument, RunFolder, list_run_folders
 from genmed.records.study_folder import StudyCell, StudyDocument
 from genmed.workflows.claim import alone_with, find_last_sign, lives
+from genmed.workflows.code import find_code, read_code
 from genmed.workflows.index import Tell, write_now
 from genmed.workflows.known import open_true
 
@@ -44,10 +47,27 @@ PENDING = Found("pending")
 
 def find_runs(root: Path, study: StudyDocument) -> dict[Place, Found]:
     """All places of the study, seed by seed. Raises StorageError."""
+    return _place(study, _list_known(root))
+
+
+def _list_known(root: Path) -> list[tuple[RunFolder, str | None, datetime | None]]:
+    """Folder, fingerprint of the config and last heartbeat of each run, the oldest first. Raises StorageError."""
     registry = open_true(root)
     rows = registry.runs() if registry else []
-    known = [(RunFolder(root / row.path), row.config_fingerprint, row.heartbeat) for row in reversed(rows)]
-    return _place(study, known)
+    return [(RunFolder(root / row.path), row.config_fingerprint, row.heartbeat) for row in reversed(rows)]
+
+
+def find_imported(root: Path, config: Config, seeds: Iterable[int], named: Collection[str]) -> dict[str, str]:
+    """What runs of the config have imported besides the named files, as it is now: name -> digest."""
+    wanted = {config.replace(seed=seed).fingerprint for seed in seeds}
+    found: dict[str, str] = {}
+    for folder, fingerprint, _ in _list_known(root):
+        with suppress(RecordError):  # a broken run is no matter of the study
+            if fingerprint in wanted and (recorded := read_code(folder)).paths is not None:
+                here = find_code(folder, config).files
+                names = [name for name in recorded.all_files if is_of_user(name) and name not in named]
+                found |= {name: here.get(name, "gone") for name in names}
+    return dict(sorted(found.items()))
 
 
 def find_runs_now(root: Path, study: StudyDocument, tell: Tell) -> dict[Place, Found]:
@@ -91,7 +111,7 @@ def _judge(folder: RunFolder, heartbeat: datetime | None, cell: StudyCell) -> Fo
     """None where it is not this cell's: of other data, code or weights, changed on its way, or damaged."""
     try:
         document = folder.read()
-        if not _is_of(document, cell):
+        if not _is_of(folder, document, cell):
             return None
         if document.status == "completed":
             return Found("completed", folder, document) if _is_whole(folder, document) else None
@@ -103,15 +123,24 @@ def _judge(folder: RunFolder, heartbeat: datetime | None, cell: StudyCell) -> Fo
     return Found(document.status, folder, document)
 
 
-def _is_of(document: RunDocument, cell: StudyCell) -> bool:
+def _is_of(folder: RunFolder, document: RunDocument, cell: StudyCell) -> bool:
     unchanged = not document.accepted and document.start is None
     weights = (document.weights or {}).get("digest")
     return (
         unchanged
         and document.data_fingerprint == cell.data_fingerprint
-        and document.code_digest == cell.code_digest
+        and _has_code_of(folder, document, cell)
         and (cell.weights_digest is None or weights == cell.weights_digest)
     )
+
+
+def _has_code_of(folder: RunFolder, document: RunDocument, cell: StudyCell) -> bool:
+    if document.code_digest == cell.code_digest and not cell.imported:
+        return True
+    recorded = read_code(folder)
+    named = {name: digest for name, digest in recorded.files.items() if not is_of_user(name) or name in cell.code_files}
+    unchanged = all(recorded.all_files.get(name, digest) == digest for name, digest in cell.imported.items())
+    return unchanged and recorded.digest == document.code_digest and digest_json(named) == cell.code_digest
 
 
 def _is_whole(folder: RunFolder, document: RunDocument) -> bool:

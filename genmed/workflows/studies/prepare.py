@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from genmed.ground.errors import ConfigError
 from genmed.ground.fingerprints import digest_file, digest_json
@@ -14,12 +15,13 @@ from genmed.parts.data.records import TaskKind
 from genmed.parts.metrics.of_all import OF_ALL
 from genmed.parts.metrics.of_class import OF_RANKING, OF_SUMS
 from genmed.records.config import Config, ResolvedConfig, flatten, suggest
-from genmed.records.environment import digest_code
 from genmed.records.registry import open_registry
 from genmed.records.run_folder import check_root, now
 from genmed.records.study_folder import StudyCell, StudyDocument, StudyFolder, study_folder
-from genmed.workflows.assemble import choose_device, list_user_files, load_data
+from genmed.workflows.assemble import choose_device, load_data
+from genmed.workflows.code import name_code
 from genmed.workflows.reporting import Reporter
+from genmed.workflows.studies.found import find_imported
 from genmed.workflows.studies.plan import AT_OWN_THRESHOLD, Plan, refuse_equal
 
 READ = ("data.", "labels.", "manifest.")
@@ -62,7 +64,9 @@ def prepare(plan: Plan, root: Path, reporter: Reporter) -> tuple[StudyFolder, St
                 values=flatten(entry.config.replace(seed=plan.seeds[0])),
                 origins=dict(entry.origins),
                 data_fingerprint=fingerprint,
-                code_digest=digest_code(list_user_files(entry.config))["digest"],
+                code_digest=(code := name_code(entry.config)).digest,
+                code_files=tuple(code.paths),
+                imported=find_imported(root, entry.config, plan.seeds, tuple(code.paths)),
                 weights_digest=digest_weights(entry.config),
             )
         )
@@ -72,7 +76,7 @@ def prepare(plan: Plan, root: Path, reporter: Reporter) -> tuple[StudyFolder, St
     )
 
 
-def renew(document: StudyDocument, reporter: Reporter, data_root: Path | None) -> StudyDocument:
+def renew(document: StudyDocument, root: Path, reporter: Reporter, data_root: Path | None) -> StudyDocument:
     """The study with the data and the code that are here now."""
     read: dict[str, Known] = {}
     cells = []
@@ -84,7 +88,9 @@ def renew(document: StudyDocument, reporter: Reporter, data_root: Path | None) -
         found = {
             "values": flatten(config),
             "data_fingerprint": fingerprint,
-            "code_digest": digest_code(list_user_files(config))["digest"],
+            "code_digest": (code := name_code(config)).digest,
+            "code_files": tuple(code.paths),
+            "imported": find_imported(root, config, document.seeds, tuple(code.paths)),
             "weights_digest": digest_weights(config),
         }
         cells.append(cell.model_copy(update=found))
@@ -94,11 +100,19 @@ def renew(document: StudyDocument, reporter: Reporter, data_root: Path | None) -
 def tell_changes(before: StudyDocument, after: StudyDocument) -> list[str]:
     """What is not as it was when the study was last run: runs of it do not count any more."""
     told = []
-    for name, what in (("data_fingerprint", "data"), ("code_digest", "code"), ("weights_digest", "initial weights")):
+    names = {"data_fingerprint": "data", "code_digest": "code", "imported": "code", "weights_digest": "initial weights"}
+    for name, what in names.items():
         pairs = zip(before.cells, after.cells, strict=True)
-        if any(getattr(old, name) != getattr(new, name) for old, new in pairs):
+        if any(_has_changed(getattr(old, name), getattr(new, name)) for old, new in pairs):
             told.append(f"the {what} changed since the study was last run; runs made before that do not count")
-    return told
+    return list(dict.fromkeys(told))
+
+
+def _has_changed(old: Any, new: Any) -> bool:
+    """Of files that were imported, only those count that were known before."""
+    if isinstance(old, dict):
+        return any(new.get(name, digest) != digest for name, digest in old.items())
+    return bool(old != new)
 
 
 def identify(configs: Iterable[Config], seeds: tuple[int, ...]) -> str:

@@ -39,7 +39,7 @@ def resume_study(
     data_root: Path | None = None,
 ) -> dict[str, Any]:
     """The same for a study on record. data_root: where the data lie now, if they moved."""
-    document = renew(before, reporter, data_root)
+    document = renew(before, root, reporter, data_root)
     return _go_on(folder, before, document, root, reporter, watcher, jobs, retry_failed)
 
 

@@ -131,7 +131,7 @@ def _verify_bundle(
     brought: Brought,
     processes: int | None,
 ) -> "Report":
-    from genmed.workflows.bundle import opened, read_bundled_config, trusted_config
+    from genmed.workflows.bundle import opened, read_bundled_config, refuse_missing_code, trusted_config
 
     recorded = read_bundled_config(bundle)
     try:
@@ -145,6 +145,7 @@ def _verify_bundle(
     from genmed.workflows.verify import verify
 
     with opened(bundle) as folder, open_screen() as screen:
+        refuse_missing_code(bundle, folder, config)
         return verify(folder, root, screen, options, config=config, keep=False)
 
 

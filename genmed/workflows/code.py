@@ -214,17 +214,17 @@ def write_environment(
     write_sealed(folder.environment_path, {**document, "code": describe_code(code, later)})
 
 
-def add_imports(folder: RunFolder) -> list[str]:
-    """Enters into the record what this process has imported since: the user's modules, with copies, and packages.
+def add_imports(folder: RunFolder, *, at_end: bool = False) -> list[str]:
+    """Add to the record what this process has imported since it was written: the user's modules, and packages.
 
-    Nothing is written for packages alone that cannot change bits. Returns the names of the user's files that are new.
-    Raises StorageError, RecordError.
+    Before the end of the run nothing is written for packages alone that cannot change bits. Returns the names of the
+    user's files that are new. Raises StorageError, RecordError.
     """
     document = read_sealed(folder.environment_path)
     recorded, packages = RecordedCode.of(document), describe_packages()
     imported = {name: path for name, path in find_imported_files().items() if name not in recorded.all_files}
     new = [name for name in packages["package_sources"] if name not in document["package_sources"]]
-    if not imported and HARMLESS.keys() >= set(new):
+    if not imported and (not new or (HARMLESS.keys() >= set(new) and not at_end)):
         return []
     code = Code({}, {}).with_files(imported)
     write_copies(folder, code, code.files)

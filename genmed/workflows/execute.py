@@ -110,7 +110,7 @@ def execute(
             if trace.parted_at is not None:
                 folder.log(f"From step {trace.parted_at} on the steps took the place of others, recorded before")
             final = evaluate_final(training)
-            recorder.note_imports()
+            recorder.note_imports(at_end=True)
         for path, results in ((folder.predictions_path, final.selected), (folder.last_predictions_path, final.last)):
             if results:
                 write_predictions(path, session.task.classes, list_predictions(session, results))

@@ -66,10 +66,10 @@ class Recorder:
         self._one_at_a_time = threading.Lock()
         """Checkpoints are told of from beside the training; run.json is read, changed and written."""
 
-    def note_imports(self) -> None:
+    def note_imports(self, *, at_end: bool = False) -> None:
         """Enter what was imported since into the record of code and packages; nothing is read where nothing was."""
-        if len(sys.modules) != self._modules:
-            for name in add_imports(self._folder):
+        if len(sys.modules) != self._modules or at_end:
+            for name in add_imports(self._folder, at_end=at_end):
                 self._folder.log(f"Imported after the start: {name}")
             self._modules = len(sys.modules)
 

@@ -6,9 +6,13 @@ from pathlib import Path
 
 from genmed.ground.errors import ConfigError
 from genmed.ground.user_files import place_user_file
+from genmed.ground.wording import name_some
 from genmed.parts.data.datasets import find_dataset
 from genmed.records.config import Config, flatten
 from genmed.records.config.sections import affects_bits, unflatten
+from genmed.records.environment.code import is_of_user
+from genmed.records.run_folder import RunFolder
+from genmed.workflows.code import find_code, read_code
 from genmed.workflows.configure import check
 
 LIMITS = {
@@ -49,6 +53,17 @@ def trusted_config(
     if trusted.fingerprint != config.fingerprint:
         raise ConfigError("its config holds values that are not accepted of a bundle")
     return trusted
+
+
+def refuse_missing_code(bundle: Path, folder: RunFolder, config: Config) -> None:
+    """Raises ConfigError, by name, for code that the run imported besides and that the reviewer has no copy of."""
+    here = find_code(folder, config).paths
+    missing = [name for name in read_code(folder).all_files if is_of_user(name) and name not in here]
+    if missing:
+        raise ConfigError(
+            f"{bundle}: the run also imported {name_some(missing)}, and code of a bundle is never executed",
+            "read code/ in the bundle; if you trust it, put these files beside the one that you named, as in code/",
+        )
 
 
 def _place_data(name: str, data_root: Path | None) -> str:

@@ -87,12 +87,17 @@ def describe_packages() -> dict[str, dict[str, Any]]:
     """The distributions: `packages` (PACKAGES, and all that this process has imported), `package_sources` (where each
     imported one was installed from), `installed` (the others, which took no part)."""
     imported = find_imported()
-    versions = {entry.name: entry.version for entry in list_distributions()}
+    distributions = {entry.name: entry for entry in list_distributions()}
+    versions = {name: entry.version for name, entry in distributions.items()}
     packages = {name: versions.get(name) for name in (*PACKAGES, *(name for name in imported if name not in PACKAGES))}
     return {
         "packages": packages,
         "package_sources": {name: entry.source for name, entry in imported.items()},
-        "installed": {name: version for name, version in sorted(versions.items()) if name not in packages},
+        "installed": {
+            name: {"version": entry.version, "source": entry.source}
+            for name, entry in sorted(distributions.items())
+            if name not in packages
+        },
     }
 
 

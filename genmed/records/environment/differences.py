@@ -143,21 +143,25 @@ def compare_environments(recorded: dict[str, Any], found: dict[str, Any], device
 
 
 def _align_packages(*captures: dict[str, Any]) -> list[dict[str, Any]]:
-    """The captures with the versions of the same packages: of one that only the other has imported, the version that
-    was installed. A capture that was made before all were listed knows of its own alone."""
+    """The captures with version and source of the same packages: of one that only the other has imported, those that
+    were installed. A capture that was made before all were listed knows of its own alone."""
     names = list(dict.fromkeys(name for entry in captures for name in entry.get("packages", ())))
-    known = [name for name in names if all("installed" in e or name in e.get("packages", ()) for e in captures)]
     aligned = []
     for entry in captures:
-        versions = {**entry.get("installed", {}), **entry.get("packages", {})}
-        sources = entry.get("package_sources", {})
-        both = {
-            name: source
-            for name, source in sources.items()
-            if all(name in e.get("package_sources", ()) for e in captures)
+        installed = entry.get("installed", {})
+        versions = {name: known["version"] for name, known in installed.items()} | entry.get("packages", {})
+        sources = {name: known["source"] for name, known in installed.items()} | entry.get("package_sources", {})
+        aligned.append((entry, versions, sources))
+    versioned = [name for name in names if all("installed" in entry or name in known for entry, known, _ in aligned)]
+    sourced = [name for name in names if all(name in known for _, _, known in aligned)]
+    return [
+        {
+            **entry,
+            "packages": {name: versions.get(name) for name in versioned},
+            "package_sources": {name: sources[name] for name in sourced},
         }
-        aligned.append({**entry, "packages": {name: versions.get(name) for name in known}, "package_sources": both})
-    return aligned
+        for entry, versions, sources in aligned
+    ]
 
 
 def judge(field: str, device: str) -> tuple[bool, str]:

@@ -202,7 +202,9 @@ def _check_environment(folder: RunFolder, document: RunDocument) -> None:
         raise RecordError(f"{path} was edited: its code is not that of {folder.document_path.name}")
     _check_texts(path, "code.files", code["files"])
     tables = {"code.later": code.get("later", {}), "where.code": where.get("code", {})}
-    tables |= {name: environment.get(name, {}) for name in ("packages", "package_sources", "installed")}
+    tables |= {name: environment.get(name, {}) for name in ("packages", "package_sources")}
+    for place, entry in environment.get("installed", {}).items():
+        tables[f"installed.{place[:100]}"] = {key: entry[key] for key in ("version", "source")}
     for name, table in tables.items():
         _check_texts(path, name, table)
     if not all(isinstance(name, str) for name in code.get("without_copy", ())):

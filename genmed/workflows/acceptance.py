@@ -149,11 +149,13 @@ def renew_code(folder: RunFolder, session: Session) -> None:
     it began."""
     try:
         later = read_code(folder).later
-        code = find_code(folder, session.task.config, session.code)
+        found = find_code(folder, session.task.config, session.code).paths
     except RecordError:  # it is damaged, and another environment was accepted in its place
-        later, code = {}, session.code
+        later, found = {}, {}
+    more = {name: found[name] for name in later if name in found}
+    code = session.code.with_files(more)
     write_copies(folder, code, code.paths)
-    write_environment(folder, session.environment, code, later.keys() & code.files.keys())
+    write_environment(folder, session.environment, code, more)
 
 
 def _describe(mismatches: Sequence[Mismatch]) -> str:

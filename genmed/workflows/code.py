@@ -222,6 +222,8 @@ def add_imports(folder: RunFolder, *, at_end: bool = False) -> list[str]:
     """
     document = read_sealed(folder.environment_path)
     recorded, packages = RecordedCode.of(document), describe_packages()
+    if recorded.paths is None:
+        return []
     imported = {name: path for name, path in find_imported_files().items() if name not in recorded.all_files}
     new = [name for name in packages["package_sources"] if name not in document["package_sources"]]
     if not imported and (not new or (HARMLESS.keys() >= set(new) and not at_end)):

@@ -38,7 +38,7 @@ MARKED = {
         "_try_learner": "model, and a step tried on CUDA",
         "fingerprint_learner": "initial fingerprint",
         "capture_environment": "environment captured",
-        "digest_code": "code digested",
+        "capture_code": "code found and digested",
     },
     "genmed.engine.loop": {"launch_step": "first step"},
 }

@@ -100,7 +100,7 @@ def try_step(task: Task, learner: Learner) -> list[str]:
                 operation, watch.ran.get(operation.removesuffix("_cuda"), watch.last), task.device
             ) from error
         raise ConfigError(f"{task.config.model.name} fails on a batch of {_describe(task)}: {_first(error)}") from error
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, LookupError, ImportError, NameError, AttributeError, AssertionError) as error:
         raise ConfigError(f"{task.config.model.name} fails on a batch of {_describe(task)}: {_first(error)}") from error
     finally:
         learner.optimizer.zero_grad(set_to_none=True)

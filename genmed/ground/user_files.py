@@ -70,6 +70,11 @@ def list_imported_since() -> list[str]:
     return [] if _imported_before is None else [name for name in list(sys.modules) if name not in _imported_before]
 
 
+def list_folders() -> list[Path]:
+    """Folders of the user's files that were loaded, where modules are looked for first."""
+    return [Path(folder) for folder in reversed(_folders)]
+
+
 def load_from_user_file(name: str, what: str) -> Any:
     """Execute the file and return what it calls so.
 

@@ -152,7 +152,7 @@ def renew_code(folder: RunFolder, session: Session) -> None:
         found = find_code(folder, session.task.config, session.code).paths
     except RecordError:  # it is damaged, and another environment was accepted in its place
         later, found = {}, {}
-    more = {name: found[name] for name in later if name in found}
+    more = {name: found[name] for name in later if name in found and name not in session.code.files}
     code = session.code.with_files(more)
     write_copies(folder, code, code.paths)
     write_environment(folder, session.environment, code, more)

@@ -13,7 +13,7 @@ from genmed.ground.errors import ConfigError
 from genmed.ground.files import storage_errors, write_bytes
 from genmed.ground.fingerprints import digest_bytes
 from genmed.ground.sealed import read_sealed, write_sealed
-from genmed.ground.user_files import find_user_file, is_user_file
+from genmed.ground.user_files import find_user_file, is_user_file, list_folders
 from genmed.ground.wording import name_some
 from genmed.records.config import Config
 from genmed.records.environment.capture import as_unicode, describe_packages
@@ -40,7 +40,8 @@ class RecordedCode:
     later: Mapping[str, str]
     """Name -> digest of what was imported afterwards."""
     paths: Mapping[str, str] | None
-    """Name -> where a file of the user's lay; None for a run that was made before imports were recorded."""
+    """Name -> where a file lay that the import system does not find; None for a run that was made before imports were
+    recorded."""
     without_copy: frozenset[str]
 
     @property
@@ -209,8 +210,7 @@ def write_environment(
     folder: RunFolder, environment: Mapping[str, Any], code: Code, later: Collection[str] = ()
 ) -> None:
     """Writes environment.json. later: as `describe_code` has it."""
-    places = {name: as_unicode(str(path)) for name, path in sorted(code.paths.items())}
-    document = {**environment, "where": {**environment["where"], "code": places}}
+    document = {**environment, "where": {**environment["where"], "code": _list_places(code)}}
     write_sealed(folder.environment_path, {**document, "code": describe_code(code, later)})
 
 
@@ -233,12 +233,19 @@ def add_imports(folder: RunFolder, *, at_end: bool = False) -> list[str]:
     added = describe_code(code)
     document["code"]["later"].update(added["files"])
     document["code"]["without_copy"] += added["without_copy"]
-    document["where"]["code"].update({name: as_unicode(str(path)) for name, path in imported.items()})
+    document["where"]["code"].update(_list_places(code))
     for key in ("packages", "package_sources"):
         document[key].update({name: packages[key][name] for name in new})
     document["installed"] = {name: version for name, version in document["installed"].items() if name not in new}
     write_sealed(folder.environment_path, document)
     return list(imported)
+
+
+def _list_places(code: Code) -> dict[str, str]:
+    """Where those files lie that cannot be found by their names."""
+    folders = list_folders()
+    lost = {name: path for name, path in code.paths.items() if find_file(name, folders) != path}
+    return {name: as_unicode(str(path)) for name, path in sorted(lost.items())}
 
 
 def _is_compiled(name: str) -> bool:

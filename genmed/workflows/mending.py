@@ -61,7 +61,7 @@ def mend_code_record(folder: RunFolder, session: Session, reporter: Reporter) ->
     """
     recorded = read_sealed(folder.environment_path)
     code = find_code(folder, session.task.config, session.code)
-    later = read_code(folder).later.keys() & code.files.keys()
+    later = (read_code(folder).later.keys() & code.files.keys()) - session.code.files.keys()
     if recorded["code"]["digest"] != session.code.digest and "code" in recorded["where"]:
         write_environment(folder, recorded, code, later)
     if damage := find_code_damage(folder):

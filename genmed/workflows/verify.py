@@ -165,6 +165,11 @@ def _verify(
                 found = [rerun.run(join(stretches))]  # else there are no metrics of its own to judge it by
         except RecordError as error:  # a state that is whole and yet does not restore
             return _refuse(document, [error.say()], causes)
+        except Exception as error:
+            if isinstance(error, GenmedError) or not code:
+                raise
+            problem = f"the code here fails, and is not as recorded: {type(error).__name__}: {error}"
+            return replace(_refuse(document, [problem], causes), code_diff=code_diff)
         divergence = next((entry.divergence for entry in found if entry.divergence), None)
         located = _localise(rerun, divergence, folder) if divergence else None
     report = Report(

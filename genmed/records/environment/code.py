@@ -104,7 +104,7 @@ def find_file(name: str, folders: Sequence[Path], recorded: str | None = None) -
     """Where a file of the user's lies now; nothing is imported.
 
     folders: of the user's named files, which come first on the import path. recorded: where the file lay when the run
-    was made, which counts where the import system does not find it.
+    was made, if the import system did not find it then: of a module that the user's code loads from a path.
     """
     for folder in folders:
         if (folder / name).is_file():
@@ -112,8 +112,8 @@ def find_file(name: str, folders: Sequence[Path], recorded: str | None = None) -
     module = _module_of(name)
     found = _find_module(module) if module else None
     found = found or next((Path(entry) for entry in sys.path if Path(entry).name == name), None)
-    candidates = [found, Path(recorded) if recorded else None]
-    return next((path for path in candidates if path and path.is_file()), None)
+    found = found or (Path(recorded) if recorded else None)
+    return found if found and found.is_file() else None
 
 
 def _module_of(name: str) -> str:

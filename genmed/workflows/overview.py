@@ -11,14 +11,14 @@ from genmed.ground.determinism import apply_settings
 from genmed.ground.errors import GenmedError, RecordError
 from genmed.ground.fingerprints import digest_file
 from genmed.ground.sealed import read_sealed
-from genmed.ground.wording import say_count
+from genmed.ground.wording import name_some, say_count
 from genmed.parts.data.records import SPLITS
 from genmed.records.config import Config
 from genmed.records.environment import capture_environment, compare_environments
 from genmed.records.environment.code import is_of_user
 from genmed.records.run_folder import RUNS, RunDocument, RunFolder
 from genmed.workflows.assemble import choose_device
-from genmed.workflows.code import describe_changes, diff_code, find_code, read_code
+from genmed.workflows.code import diff_code, find_code, list_changes, read_code
 from genmed.workflows.identity import read_config
 from genmed.workflows.known import find_run as find_run
 
@@ -142,17 +142,17 @@ def _check_config(folder: RunFolder, document: RunDocument) -> list[Check]:
 
 
 def _check_code(folder: RunFolder, document: RunDocument) -> Check:
-    """The user's files then against now; genmed's own go by their version, as other packages do."""
+    """All files of code then against now, without running any of them."""
     item = "code as recorded"
     try:
         recorded = read_code(folder)
-        changed = describe_changes(recorded, find_code(folder, read_config(folder, document)))
+        changed = list_changes(recorded, find_code(folder, read_config(folder, document)))
     except GenmedError as error:
         return False, item, error.message
     if changed:
-        return False, item, f"not as recorded: {changed}; `genmed env {document.id}` shows the difference"
+        return False, item, f"not as recorded: {name_some(changed)}; `genmed env {document.id}` shows the difference"
     count = sum(map(is_of_user, recorded.all_files))
-    return True, item, say_count(count, "file of your own") if count else "genmed's own"
+    return True, item, f"genmed's own, and {say_count(count, 'file')} of yours" if count else "genmed's own"
 
 
 def _check_split(folder: RunFolder) -> Check:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -14,8 +15,15 @@ import pytest
 from PIL import Image
 
 from genmed.ground.fingerprints import digest_file, digest_json
+from genmed.records.config.sections import flatten
+from genmed.records.run_folder import RunFolder
+from genmed.records.study_folder import StudyCell, StudyDocument
+from genmed.workflows.code import name_code
+from genmed.workflows.identity import read_config
+from genmed.workflows.siblings import list_siblings
+from genmed.workflows.studies.found import find_imported, find_runs
 from tests.harness import Genmed, edit_document
-from tests.user_code import NETWORK, RECORDED, SOURCES, Desk, copy_desk, put
+from tests.user_code import NETWORK, RECORDED, SOURCES, Desk, copy_desk, extend_path, put
 
 Arguments = Callable[..., list[object]]
 
@@ -327,3 +335,54 @@ def test_pattern_of_code_files_that_fits_nothing_is_refused(prepared: Desk, tiny
     result = prepared(*tiny("--model", "net.py:build", "--set", "run.code_files=none/*.yaml"))
     assert result.code == 2
     assert "run.code_files: no file fits" in result.json["error"]["message"]
+
+
+def test_study_counts_runs_by_what_they_imported(finished: Desk) -> None:
+    finished("list", "--rebuild")
+    folder = RunFolder(finished.run)
+    document, config = folder.read(), read_config(folder, folder.read())
+
+    def find_status() -> str:
+        code = name_code(config)
+        imported = find_imported(finished.genmed.root, config, [42], tuple(code.paths))
+        cell = StudyCell(
+            name="net", settings={}, values=flatten(config), origins={}, data_fingerprint=document.data_fingerprint,
+            code_digest=code.digest, code_files=tuple(code.paths), imported=imported,
+        )  # fmt: skip
+        study = StudyDocument(
+            id="0", name="s", created=document.created, metric="auroc_macro", seeds=(42,), cells=(cell,)
+        )
+        return find_runs(finished.genmed.root, study)[0, 42].status
+
+    extend_path([str(finished.folder / name) for name in ("path", "site")])
+    try:
+        assert find_status() == "completed"
+        edit(finished, "work/shapes.py")
+        assert find_status() == "pending"
+    finally:
+        del sys.path[-2:]
+
+
+def test_sibling_of_other_late_code_does_not_count(finished: Desk) -> None:
+    folder = RunFolder(finished.run)
+    other = finished.run.with_name("other")
+    shutil.copytree(finished.run, other)
+    edit_document(other / "run.json", lambda document: document.update(id="00000000", name="other"))
+    root = finished.genmed.root
+    assert len(list_siblings(root, folder.read())) == 2
+    edit_document(
+        other / "environment.json", lambda document: document["code"]["later"].update({"late.py": "sha256:0"})
+    )
+    assert [sibling.folder.name for sibling in list_siblings(root, folder.read())] == [folder.name]
+
+
+def test_code_file_outside_the_models_folder_goes_by_name(prepared: Desk, tiny: Arguments, tmp_path: Path) -> None:
+    put(tmp_path, SOURCES | {"other/deep/units.yaml": "a: 1\n"})
+    desk = Desk(Genmed(prepared.genmed._context, tmp_path, prepared.genmed.cache), tmp_path)
+    pattern = "run.code_files=['../other/**/*.yaml', size.txt]"
+    assert desk(*tiny("--model", "net.py:build", "--epochs", 1, "--set", pattern)).code == 0
+    assert (desk.run / "code" / "units.yaml").read_text() == "a: 1\n"
+    assert desk("env", "latest", "--json").json["differences"] == []
+    (tmp_path / "other" / "deep" / "units.yaml").write_text("a: 2\n")
+    assert desk("resume", "latest").code == 0  # complete
+    assert "code.files.units.yaml" in [entry["what"] for entry in desk("verify", "latest", "--json").json["cause"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ def _find_named_files(config: Config) -> dict[str, Path]:
     folders = [path.absolute().parent for path in list_user_files(config)]
     found = {}
     for pattern in config.run.code_files:
-        for path in sorted(map(Path, glob.iglob(pattern, recursive=True))):
+        for path in sorted(Path(os.path.abspath(place)) for place in glob.iglob(pattern, recursive=True)):
             if path.is_file():
                 above = next((folder for folder in folders if path.is_relative_to(folder)), path.parent)
                 found[path.relative_to(above).as_posix()] = path

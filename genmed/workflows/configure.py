@@ -113,7 +113,7 @@ def _with_absolute_paths(config: Config) -> Config:
     table = Path(config.manifest.file)
     if not (Path(config.data.root) / table).is_file() and table.is_file():
         paths["manifest.file"] = str(table.absolute())
-    paths["run.code_files"] = tuple(str(Path(pattern).absolute()) for pattern in config.run.code_files)
+    paths["run.code_files"] = tuple(os.path.abspath(pattern) for pattern in config.run.code_files)
     paths["model.name"] = with_absolute_path(config.model.name)
     paths["data.dataset"] = with_absolute_path(config.data.dataset)
     if config.model.weights not in ("random", "torchvision"):

@@ -85,13 +85,16 @@ def _find_source(direct_url: str | None) -> tuple[str, str]:
     """The source, and the folder that the distribution was installed from. PEP 610."""
     if not direct_url:
         return INDEX, ""
-    told: dict[str, Any] = json.loads(direct_url)
-    if "dir_info" in told:
-        return FOLDER, unquote(urlparse(told["url"]).path).rstrip("/") + "/"
-    if "vcs_info" in told:
-        return f"{told['vcs_info']['vcs']} {told['vcs_info']['commit_id']}", ""
-    hashes = told.get("archive_info", {}).get("hashes") or {}
-    return " ".join(["archive", *(f"{name}:{value}" for name, value in sorted(hashes.items())[:1])]), ""
+    try:
+        told: dict[str, Any] = json.loads(direct_url)
+        if "dir_info" in told:
+            return FOLDER, unquote(urlparse(told["url"]).path).rstrip("/") + "/"
+        if "vcs_info" in told:
+            return f"{told['vcs_info']['vcs']} {told['vcs_info']['commit_id']}", ""
+        hashes = told["archive_info"].get("hashes") or {}
+        return " ".join(["archive", *(f"{name}:{value}" for name, value in sorted(hashes.items())[:1])]), ""
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "unknown", ""
 
 
 def find_imported() -> dict[str, Distribution]:

@@ -136,7 +136,11 @@ def _find_cause(missing: Sequence[str], present: Iterable[str]) -> str:
         names = {rewrite(name): name for name in on_disk}
         if alike := [(name, names[rewrite(name)]) for name in missing if rewrite(name) in names]:
             named, there = map(PurePosixPath, alike[0])
-            other = f"they are {there.suffix}" if named.stem == there.stem != named.name else f"it is {str(there)!a}"
+            other = (
+                f"they are {there.suffix}"
+                if named.with_suffix("") == there.with_suffix("")
+                else f"it is {str(there)!a}"
+            )
             return f"; on disk {other} (a difference in {difference} alone, in {say_count(len(alike), 'name')})"
     return ""
 

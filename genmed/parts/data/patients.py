@@ -33,13 +33,16 @@ def settle_patients(records: Records, pattern: str | None) -> Records:
     if pattern and not patients:
         found = find_patients(records.ids, pattern)
         patients = _fill_missing(records, found, f"Patient, by data.patient_pattern {pattern!r},", notes)
-    distinct = sorted(set(patients)) if patients else []
+    distinct = list(set(patients))
     for difference, rewrite in SAME_PATIENT.items():
         if groups := find_alike(distinct, rewrite):
+            one, other = map(ascii, groups[0][:2])
             notes.append(
-                f"{sum(map(len, groups)):,} patient ids differ from another one in {difference} alone, such"
-                f" as {' and '.join(map(ascii, groups[0][:2]))}: each counts as a patient of its own"
+                f"Patient ids differ in {difference} alone ({one} and {other}; {sum(map(len, groups)):,} ids in all):"
+                " each counts as a patient of its own"
             )
+    if patients is records.patients and not notes:
+        return records
     return replace(records, patients=patients, notes=(*records.notes, *notes))
 
 

@@ -159,7 +159,7 @@ def is_missing(cell: str) -> bool:
 
 def remove_invisible(text: str) -> str:
     """The text without invisible characters, and with plain spaces for all others."""
-    return ODD_SPACE.sub(" ", INVISIBLE.sub("", text))
+    return text if text.isascii() else ODD_SPACE.sub(" ", INVISIBLE.sub("", text))
 
 
 def check_visible(name: str, where: str) -> None:
@@ -182,14 +182,14 @@ SAME_NAME: dict[str, Rewriting] = {
 
 
 def find_alike(names: Sequence[str], rewrite: Rewriting) -> list[list[str]]:
-    """The groups of distinct names that `rewrite` makes equal. It is applied once, to all names as lines."""
-    rewritten = rewrite("\n".join(names)).split("\n")
-    if len(rewritten) != len(names) or len(set(rewritten)) == len(names):  # a name may hold a line break
+    """Sorted groups of distinct names that `rewrite` makes equal. It is applied once, to all names as lines."""
+    keys = rewrite("\n".join(names)).split("\n")
+    if len(keys) != len(names) or len(set(keys)) == len(names):  # names of a user's own dataset may hold line breaks
         return []
     groups: dict[str, list[str]] = {}
-    for name, key in zip(names, rewritten, strict=True):
+    for name, key in zip(names, keys, strict=True):
         groups.setdefault(key, []).append(name)
-    return [group for group in groups.values() if len(group) > 1]
+    return sorted(sorted(group) for group in groups.values() if len(group) > 1)
 
 
 def check_all_plain(names: Sequence[str], where: str) -> None:

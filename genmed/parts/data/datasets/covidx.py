@@ -45,9 +45,8 @@ def load_records(root: Path, config: Config) -> Records:
         labels=np.array(codes, dtype=np.int8)[:, None] if kind == "binary" else one_of(codes, len(words)),
         images=ImageFiles(root, tuple(row[0] for row in rows)),
         task=kind,
-        patients=tuple(
-            "" if is_missing(row[1]) else f"{row[3]}/{row[1]}" for row in rows
-        ),  # sources number their patients each by itself
+        # Sources number their patients each by itself.
+        patients=tuple("" if is_missing(row[1]) else f"{row[3]}/{row[1]}" for row in rows),
         sites=tuple(row[3] for row in rows),
         root=root,
         official=tuple(undivided if side == "train" else side for side in (row[0].split("/")[0] for row in rows)),

@@ -150,7 +150,9 @@ def _is_image(name: str) -> bool:
 
 def _check_classes(root: Path, found: list[tuple[str, str, str]]) -> tuple[str, ...]:
     classes = sorted({name for _, _, name in found})
-    refuse_macro(classes, str(root / next((path for path, _, name in found if name == MACRO), "")), "rename the folder")
+    if MACRO in classes:
+        path = next(root / path for path, _, name in found if name == MACRO)
+        refuse_macro(classes, str(next(folder for folder in path.parents if folder.name == MACRO)), "rename the folder")
     if len(classes) == 1:
         raise DataError(f"{root} holds one class only, {classes[0]!r}", f"looked for {NEEDS}")
     if len(classes) > MOST_CLASSES:

@@ -109,10 +109,7 @@ def find_table(root: Path, config: Config) -> Path:
 def _find_columns(table: Table, config: Config) -> dict[str, str]:
     """Role -> column, for the roles that the table has. Raises ConfigError, DataError."""
     found = {}
-    visible = {
-        **{remove_invisible(name).strip(): name for name in table.columns},
-        **{name: name for name in table.columns},
-    }
+    visible = {remove_invisible(name).strip(): name for name in table.columns} | {name: name for name in table.columns}
     for role, usual in USUAL.items():
         chosen = getattr(config.manifest, role)
         if chosen is not None:
@@ -161,6 +158,8 @@ def _read_labels(table: Table, column: dict[str, str], config: Config) -> _Found
     chosen = config.manifest.labels
     for name in chosen:
         if name not in table.columns:
+            for hidden in (column for column in table.columns if remove_invisible(column).strip() == name):
+                check_visible(hidden, f"{table.path}, line 1")
             raise ConfigError(
                 f"manifest.labels names {name!r}, which is no column of {table.path}", suggest(name, [*table.columns])
             )
@@ -196,7 +195,8 @@ def _refuse_minus_one(table: Table, name: str, config: Config) -> None:
     )
     if not said and {cell.removesuffix(".0") for cell in set(cells)} == {"1", "-1"}:
         row = next(row for row, cell in enumerate(cells) if cell.startswith("-"))
-        zeros, ignore = (f"--set 'labels.uncertain={{{_quote(name)}: {word}}}'" for word in ("zeros", "ignore"))
+        key = name if re.fullmatch(r"[\w /-]+", name) else f'"{name}"'
+        zeros, ignore = (f"--set 'labels.uncertain={{{key}: {word}}}'" for word in ("zeros", "ignore"))
         raise DataError(
             f"{table.at(row)}: {name} holds only 1 and -1, so that -1 may be negative or uncertain",
             f"say which: {zeros} if it is negative, {ignore} if it is uncertain",
@@ -221,9 +221,16 @@ def _refuse_unknown(
     """Columns that nobody named, and that hold no labels: a patient's number, an age, a remark, names of classes."""
     by_variety = sorted(wordy, key=lambda name: -len(set(table.columns[name])))  # a patient's number varies most
     strange, cells = by_variety[0], table.columns[by_variety[0]]
+    truths = {cell for cell in set(cells) if find_truths([cell], numbers, sure=True)}
     unknown = [row for row, cell in enumerate(cells) if cell and cell not in numbers]
-    slips = [row for row in unknown if not find_truths([cells[row]], numbers, sure=True)]
-    row = slips[0] if 2 * len(slips) < len(unknown) else unknown[0]  # of a column of Yes and No the one that is neither
+    slips = [row for row in unknown if cells[row] not in truths]
+    if 2 * len(slips) < len(unknown) and max(map(len, truths)) > 1:  # a column of Yes and No with a mistake
+        known = ", ".join(sorted(truths, reverse=True))
+        return DataError(
+            f"{table.at(slips[0])}: {strange} is {cells[slips[0]]!r}, which is no label",
+            f"known, besides 1, 0, -1 and nothing: {known}",
+        )
+    row = unknown[0]
     labelled = [name for name in names if name not in wordy] or by_variety[1:][-1:]
     leave_out = f"--set 'manifest.labels=[{', '.join(labelled)}]' to leave it aside"
     if text := next((cell for cell in cells if len(cell) > LONG or CONTROL.search(cell)), ""):
@@ -269,7 +276,7 @@ def _read_words(table: Table, name: str, config: Config) -> _Found:
         raise DataError(f"{table.path} names no class", "choose the columns of labels with manifest.labels")
     _refuse_alike(table, name, cells, parts)
     single = not lists and all(len(named) == 1 for named in parts.values())
-    notes += _note_combined(table, name, cells, classes, refuse=single and not one_each)
+    notes += [] if one_each else _note_combined(table, name, cells, classes, refuse=single)
     joined = {cell: "\0".join(named) for cell, named in parts.items()}
     labels = mark_named(
         table, [joined.get(cell, "") for cell in cells], classes, separator="\0", nothing=tuple(nothing)
@@ -284,7 +291,7 @@ def _read_words(table: Table, name: str, config: Config) -> _Found:
     task: TaskKind = "multi-class" if single and none is None and len(classes) > 1 else "multi-label"
     if single and none:
         notes.append(f"{NO_FINDING} in {name} is none of the classes: the task is {task}")
-    if lists and (words := sorted(nothing & {part for named in parts.values() for part in named})):
+    if lists and (words := sorted(nothing & {part for named in parts.values() for part in named if part})):
         notes.append(f"{name} holds lists, in which {' and '.join(words)} means no finding: the task is {task}")
     if len(table) >= MANY and (once := [classes[at] for at in np.flatnonzero((labels == 1).sum(0) == 1)]):
         notes.append(f"Named in one row alone, perhaps a slip: {', '.join(once[:5])}{', ...' if len(once) > 5 else ''}")
@@ -319,9 +326,9 @@ def _note_combined(table: Table, name: str, cells: Sequence[str], classes: Seque
 
     refuse: whether a name all parts of which are classes raises DataError, because each cell was read as one class.
     """
+    notes = []
     for sign in SIGNS:
         combined = {word: [part.strip() for part in word.split(sign)] for word in classes if sign in word}
-        often = Counter(part for named in (*combined.values(), *([word] for word in classes)) for part in set(named))
         way = f"--set \"manifest.delimiter='{sign}'\""
         for word, named in combined.items():
             if refuse and set(named) <= set(classes):
@@ -329,9 +336,12 @@ def _note_combined(table: Table, name: str, cells: Sequence[str], classes: Seque
                     f"{table.at(cells.index(word))}: {name} is {word!r}, and {' and '.join(named)} are classes, too",
                     f"several classes in one cell: {way}; one class a cell: --set labels.task=multi-class",
                 )
+        often = Counter(part for named in (*combined.values(), *([word] for word in classes)) for part in set(named))
         if shared := [word for word, named in combined.items() if any(often[part] > 1 for part in named)]:
-            return [f"{name} has names with {sign!r} ({name_some(shared)}), each a class of its own; if not: {way}"]
-    return []
+            notes.append(
+                f"{name} has names with {sign!r} ({name_some(shared)}), each a class of its own; if not: {way}"
+            )
+    return notes
 
 
 def _refuse_alike(table: Table, name: str, cells: Sequence[str], parts: Parts) -> None:

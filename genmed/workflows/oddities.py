@@ -29,7 +29,7 @@ def find_oddities(facts: DatasetFacts, records: Records, split: Split, in_colour
 
 
 def find_unlearnable(records: Records, sides: Sequence[str]) -> str:
-    """Why no training can learn from the data, or measure what it learned; empty if it can."""
+    """Why no training can learn from the data, in all of them or on the train side; empty if one can."""
     is_train = np.array(sides) == "train"
     for where, labels in (("", records.labels), (" on the train side", records.labels[is_train])):
         if len(labels) and not ((labels == 1).any(0) & (labels == 0).any(0)).any():

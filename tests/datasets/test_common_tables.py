@@ -423,6 +423,14 @@ def test_folders_that_look_like_patients_are_noted(tmp_path: Path, folders: int,
     assert [note.startswith("24 of 24 class folders have one or two images") for note in notes] == [True] * noted
 
 
+def test_class_folders_that_look_alike_are_noted(tmp_path: Path) -> None:
+    records = load("folder", make_folders(tmp_path / "data", ("Normal", "normal", "sick"), 1))
+    assert len(records.classes) == 3
+    assert records.notes == (
+        "Class folders differ in upper and lower case alone ('Normal' and 'normal'): each is a class",
+    )  # fmt: skip
+
+
 def test_role_without_such_a_column_is_still_refused(tmp_path: Path) -> None:
     root = write(tmp_path / "data", ["kind"], [["0"], ["1"]])
     with pytest.raises(ConfigError, match=r"manifest\.patient is 'person', which is no column"):

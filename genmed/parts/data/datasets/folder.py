@@ -12,7 +12,7 @@ from genmed.parts.data.images import ImageFiles
 from genmed.parts.data.labelling import one_of
 from genmed.parts.data.layout import IMAGES, SIDES, check_root, wrong_layout
 from genmed.parts.data.records import MACRO, DatasetFacts, Records, refuse_macro
-from genmed.parts.data.tables import check_plain
+from genmed.parts.data.tables import SAME_NAME, check_plain, find_alike
 from genmed.records.config import Config
 
 TITLE = "one folder a class"
@@ -54,7 +54,11 @@ def load_records(root: Path, config: Config) -> Records:
         root=root,
         official=tuple(undivided.get(side, side) for _, side, _ in found) if len(sides) > 1 else (),
         split_origin="the folders",
-        notes=(*_note_passed_over([listing for listing, _ in listings]), *_note_small_classes(found)),
+        notes=(
+            *_note_passed_over([listing for listing, _ in listings]),
+            *_note_small_classes(found),
+            *_note_alike_classes(classes),
+        ),
     )
 
 
@@ -141,6 +145,14 @@ def _note_small_classes(found: Sequence[tuple[str, str, str]]) -> list[str]:
     return [
         f"{len(small)} of {len(counts)} class folders have one or two images ({name_some(small)}): they look like"
         " patients, not classes; if so, name the class of each image in a table (--dataset manifest)"
+    ]
+
+
+def _note_alike_classes(classes: Sequence[str]) -> list[str]:
+    return [
+        f"Class folders differ in {difference} alone ({' and '.join(map(ascii, groups[0]))}): each is a class"
+        for difference, rewrite in SAME_NAME.items()
+        if (groups := find_alike(classes, rewrite))
     ]
 
 

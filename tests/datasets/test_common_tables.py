@@ -13,6 +13,7 @@ from PIL import Image
 from genmed.ground.errors import ConfigError, DataError
 from genmed.parts.data.records import Records
 from genmed.parts.data.tables import read_table
+from genmed.workflows.oddities import find_unlearnable
 from tests.datasets.making import load, make_covidx
 from tests.harness import TINY_MODEL, Genmed
 from tests.make_nih import make_nih
@@ -77,7 +78,7 @@ def test_names_in_lists_keep_quotes_and_commas(tmp_path: Path) -> None:
     assert records.classes == ("Kerley's lines", "a, b", "it's")
 
 
-def test_normal_in_lists_of_one_is_a_class_if_chosen(tmp_path: Path) -> None:
+def test_normal_in_lists_with_multi_class_is_class(tmp_path: Path) -> None:
     records = column(tmp_path / "data", ["['mass']", "['normal']"], labels__task="multi-class")
     assert (records.task, records.classes) == ("multi-class", ("mass", "normal"))
 
@@ -127,7 +128,7 @@ def test_other_words_and_letters_stay_classes(tmp_path: Path, cells: Sequence[st
     assert column(tmp_path / "data", cells).classes == tuple(sorted(set(cells)))
 
 
-def test_true_and_false_are_classes_where_the_task_says_so(tmp_path: Path) -> None:
+def test_true_and_false_with_multi_class_stay_classes(tmp_path: Path) -> None:
     records = column(tmp_path / "data", ["True", "False"], labels__task="multi-class")
     assert (records.task, records.classes) == ("multi-class", ("False", "True"))
 
@@ -138,7 +139,7 @@ def test_letter_alone_is_no_label_unless_chosen(tmp_path: Path) -> None:
     assert read(root, manifest__labels=("person_sex", "mass")).labels.tolist() == [[0, 1], [0, 0]]
 
 
-def test_mistake_among_yes_and_no_is_what_is_named(tmp_path: Path) -> None:
+def test_mistake_among_yes_and_no_is_named(tmp_path: Path) -> None:
     rows = [[("Yes", "No")[number % 2], number % 2] for number in range(8)]
     told = refusal(write(tmp_path / "data", ["a", "b"], [*rows, ["Yess", 1]]))
     assert (
@@ -191,7 +192,7 @@ def test_one_and_minus_one_alone_are_asked_for(tmp_path: Path, cells: tuple[str,
 
 
 @pytest.mark.parametrize("cell", ["0", "", "1"])
-def test_labels_of_one_value_are_a_problem_and_no_training(genmed: Genmed, tmp_path: Path, cell: str) -> None:
+def test_labels_of_one_value_stop_training(genmed: Genmed, tmp_path: Path, cell: str) -> None:
     root = write(tmp_path / "data", ["patient", "Mass"], [[f"p{number}", cell] for number in range(20)])
     data = ["--dataset", "manifest"]
     checked = genmed("data", "check", root, *data, "--json")
@@ -201,6 +202,13 @@ def test_labels_of_one_value_are_a_problem_and_no_training(genmed: Genmed, tmp_p
     assert (trained.code, trained.out, len(trained.err.splitlines())) == (2, "", 1)
     assert told in trained.err
     assert not list((genmed.root / "runs").glob("*"))
+
+
+def test_train_side_of_one_value_is_unlearnable(tmp_path: Path) -> None:
+    records = column(tmp_path / "data", ["0", "0", "1", "0"])
+    sides = ("train", "train", "val", "test")
+    assert find_unlearnable(records, sides).startswith("nothing can be learned on the train side: no class")
+    assert find_unlearnable(records, ("train", "val", "train", "test")) == ""
 
 
 def test_class_in_every_image_is_a_problem(genmed: Genmed, tmp_path: Path) -> None:
@@ -233,7 +241,7 @@ def test_patients_that_are_all_missing_are_not_known(tmp_path: Path) -> None:
     assert read(root, data__patient_pattern=r"\d+").patients == ("00", "01")
 
 
-def test_missing_patient_keeps_the_images_of_a_study_together(tmp_path: Path) -> None:
+def test_missing_patient_keeps_studies_together(tmp_path: Path) -> None:
     rows = [["p1", "s1", 0], ["nan", "s2", 1], ["nan", "s2", 0], ["p2", "s3", 1]]
     records = read(write(tmp_path / "named", ["patient", "study", "mass"], rows))
     assert records.patients == ("p1", "s2", "s2", "p2")
@@ -291,7 +299,7 @@ def test_patients_that_look_alike_are_two_and_noted(tmp_path: Path, one: str, ot
     )  # fmt: skip
 
 
-def test_equal_images_of_missing_patients_may_be_of_one(genmed: Genmed, tmp_path: Path) -> None:
+def test_equal_images_without_patients_are_not_across(genmed: Genmed, tmp_path: Path) -> None:
     root = write(tmp_path / "data", ["patient", "mass"], [["nan" if n < 2 else f"p{n}", n % 2] for n in range(20)])
     (root / "im/01.png").write_bytes((root / "im/00.png").read_bytes())
     found = genmed("data", "check", root, "--dataset", "manifest", "--json").json
@@ -365,7 +373,7 @@ def test_text_column_is_left_aside(tmp_path: Path) -> None:
         ("Mass\u200d", "U+200D zero width joiner"),
     ],
 )
-def test_invisible_character_in_a_column_s_name_is_named(tmp_path: Path, name: str, code: str) -> None:
+def test_invisible_character_in_header_is_named(tmp_path: Path, name: str, code: str) -> None:
     root = write(tmp_path / "data", [name, "kind"], [["0", "0"], ["1", "1"]])
     told = refusal(root)
     assert "manifest.csv, line 1: the name of the column" in told

@@ -31,7 +31,7 @@ from genmed.parts.data.cache import Entry, ImageBytes, open_images
 from genmed.parts.data.datasets import find_dataset
 from genmed.parts.data.images import Preparation
 from genmed.parts.data.labelling import apply_choices
-from genmed.parts.data.patients import find_patients
+from genmed.parts.data.patients import settle_patients
 from genmed.parts.data.records import SPLITS, UNKNOWN, DatasetFacts, Records
 from genmed.parts.data.split import Split, split_records
 from genmed.records.config import Config
@@ -132,8 +132,7 @@ def read_records(config: Config) -> Records:
         records = facts.load_records(Path(config.data.root), config)
     if config.data.colour != "auto":
         records = replace(records, colour=config.data.colour)
-    if config.data.patient_pattern and not records.patients:
-        records = replace(records, patients=find_patients(records.ids, config.data.patient_pattern))
+    records = settle_patients(records, config.data.patient_pattern)
     if records.patients and records.studies:  # patients number their studies each by itself
         pairs = zip(records.patients, records.studies, strict=True)
         records = replace(records, studies=tuple(f"{patient}/{study}" for patient, study in pairs))

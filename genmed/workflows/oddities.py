@@ -1,8 +1,11 @@
 """What a person should know of the data before they train on it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
+from genmed.ground.errors import DataError
 from genmed.ground.wording import name_some, say_count
 from genmed.parts.data.counts import compare_counts, tell_wrong_counts
 from genmed.parts.data.records import DatasetFacts, Records
@@ -23,6 +26,21 @@ def find_oddities(facts: DatasetFacts, records: Records, split: Split, in_colour
         told.append(f"Note: {many} in colour, read as grey (--set data.colour=rgb keeps it)")
     counts = compare_counts(facts, records, split.sides, split.official)
     return told + [f"Note: {line}" for line in tell_wrong_counts(facts, counts)]
+
+
+def find_unlearnable(records: Records, sides: Sequence[str]) -> str:
+    """Why no training can learn from the data, in all of them or on the train side; empty if one can."""
+    is_train = np.array(sides) == "train"
+    for where, labels in (("", records.labels), (" on the train side", records.labels[is_train])):
+        if len(labels) and not ((labels == 1).any(0) & (labels == 0).any(0)).any():
+            return f"nothing can be learned{where}: no class is known to be present in some images and absent in others"
+    return ""
+
+
+def refuse_unlearnable(records: Records, sides: Sequence[str]) -> None:
+    """Raise DataError for data from which nothing can be learned."""
+    if told := find_unlearnable(records, sides):
+        raise DataError(told, "see `genmed data check`; what cells mean: labels.uncertain, labels.blank")
 
 
 def _tell_incomplete_means(records: Records, sides: npt.NDArray[np.str_]) -> list[str]:

@@ -21,6 +21,7 @@ from genmed.workflows.execute import execute
 from genmed.workflows.identity import list_former
 from genmed.workflows.index import Index, row_of
 from genmed.workflows.known import open_for_writing
+from genmed.workflows.oddities import refuse_unlearnable
 from genmed.workflows.reporting import Reporter
 from genmed.workflows.team import agree, assist, find_begun, joined, name_launch
 
@@ -48,6 +49,7 @@ def train(resolved: ResolvedConfig, root: Path, reporter: Reporter) -> RunFolder
             reporter.message(f"{begun} was begun under the same name of torchrun's: it goes on")
             return go_on(team, RunFolder(root / RUNS / begun), root, reporter)
         session = assemble(resolved.config, reporter, team=team)
+        refuse_unlearnable(session.data.records, session.data.split.sides)
         agree(session)
         if team.leads:
             return _lead(session, resolved, root, reporter)

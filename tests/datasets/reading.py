@@ -2,7 +2,7 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -154,6 +154,8 @@ def read_manifest(root: Path, form: str = "columns") -> Reading:
     """The forms of `make_manifest`."""
     found: Reading = {}
     rows = list(rows_of(root / "manifest.csv"))
+    present = [row for row in rows if (root / name_of(row)).is_file()]
+    people = {id(row): patient for row, patient in zip(present, name_people(present), strict=True)}
     others = [name for name in (rows[0] if rows else ()) if name not in MANIFEST]
     words = sorted({part.strip() for row in rows for part in row[others[0]].split(";")})
     words = [word for word in words if word not in ("", "No Finding", "none")]
@@ -170,13 +172,31 @@ def read_manifest(root: Path, form: str = "columns") -> Reading:
                 raise Contradiction(row[others[0]])
         else:
             labels = {label: meaning(row[label]) for label in others}
-        study = f"{row['patient']}/{row['study']}" if "study" in row else ""
+        patient = people.get(id(row), "")
+        study = (f"{patient}/{row['study']}" if patient else row["study"]) if "study" in row else ""
         side = row.get("split", "").lower()
         side = {"valid": "val", "validation": "val", "dev": "val"}.get(side, side)
         side = "train_val" if side == "train" and not validated else side
-        name = str(PurePosixPath(row["path"].replace("\\", "/")))
-        put(found, name, Facts(labels, row["patient"], row.get("site", ""), study, side))
+        put(found, name_of(row), Facts(labels, patient, row.get("site", ""), study, side))
     return {name: facts for name, facts in found.items() if (root / name).is_file()}
+
+
+def name_of(row: Mapping[str, str]) -> str:
+    return str(PurePosixPath(row["path"].replace("\\", "/")))
+
+
+def name_people(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """The patient of each row of a manifest; the study or the image where the patient is missing; '' if all are."""
+    missing = [row["patient"].lower() in ("", "nan", "none", "na", "n/a", "null", "unknown") for row in rows]
+    if all(missing):
+        return [""] * len(rows)
+    known: dict[str, set[str]] = defaultdict(set)
+    for row, absent in zip(rows, missing, strict=True):
+        if not absent and "study" in row:
+            known[row["study"]].add(row["patient"])
+    numbered = any(len(patients) > 1 for patients in known.values())
+    units = [row["study"] if "study" in row and not numbered else name_of(row) for row in rows]
+    return [unit if absent else row["patient"] for row, unit, absent in zip(rows, units, missing, strict=True)]
 
 
 def read_nih(root: Path) -> Reading:

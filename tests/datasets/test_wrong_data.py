@@ -240,7 +240,7 @@ WRONG_ROWS = [
     ("manifest", lambda rows: [row.replace("Test", "exam") for row in rows], "it must be train, val or test"),
     ("manifest", lambda rows: [row.replace("Test", "val") for row in rows], "has no image with split test"),
     ("manifest", lambda rows: [row.replace(",s1,", ",,") for row in rows], "no site"),
-    ("manifest", lambda rows: [row.replace(",p3,", ",,") for row in rows], "no patient"),
+    ("manifest", lambda rows: [row.replace(",study1,", ",NaN,") for row in rows], "no study"),
     ("manifest", lambda rows: [rows[0].replace("path", "where"), *rows[1:]], "has no column of paths"),
     ("manifest", lambda rows: rows[:1], "has no rows"),
 ]

@@ -1,6 +1,6 @@
 """From the words and numbers of tables to labels: 1 there, 0 not there, -1 unknown."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -72,6 +72,24 @@ def meaning_of_cells(config: LabelsConfig, name: str) -> dict[str, int]:
     blank = {"negative": 0, "ignore": UNKNOWN}[config.blank]
     means = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": uncertain, "-1.0": uncertain}
     return {**means, "": blank, "nan": blank, "NaN": blank}
+
+
+TRUTHS = ({"true": 1, "t": 1, "false": 0, "f": 0}, {"yes": 1, "y": 1, "no": 0, "n": 0})
+"""Words for 1 and 0 that go together, in lower case."""
+
+
+def find_truths(cells: Sequence[str], numbers: Collection[str], *, sure: bool) -> dict[str, int]:
+    """The label of each word in a column of True and False, or of Yes and No; empty for any other column.
+
+    numbers: what the column may hold besides. sure: whether the column is known to hold labels. If it is not, single
+    letters are such words only where both occur: a column of F alone may be a sex, one of N alone a name.
+    """
+    words = {cell: cell.lower() for cell in set(cells).difference(numbers)}
+    found = set(words.values())
+    for truth in TRUTHS:
+        if found and found <= truth.keys() and (sure or len(found) > 1 or max(map(len, found)) > 1):
+            return {cell: truth[word] for cell, word in words.items()}
+    return {}
 
 
 def one_of(numbers: Sequence[int] | np.ndarray, count: int) -> Labels:

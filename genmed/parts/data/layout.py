@@ -1,14 +1,15 @@
 """What lies under a data root, against what a dataset's table names."""
 
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from stat import S_ISREG
 
 from genmed.ground.errors import DataError
 from genmed.ground.wording import say_count
 from genmed.parts.data.images import DICOM_SUFFIXES, SUFFIXES
-from genmed.parts.data.tables import check_all_plain
+from genmed.parts.data.tables import SAME_NAME, Rewriting, check_all_plain
 
 IMAGES = SUFFIXES + DICOM_SUFFIXES
 SIDES = {
@@ -78,10 +79,11 @@ def list_stems(root: Path, folder: str, title: str, needs: str) -> dict[str, str
 
 
 def match(
-    named: Sequence[str], present: Mapping[str, str], table: Path, on_mismatch: str
+    named: Sequence[str], present: Mapping[str, str], table: Path, on_mismatch: str, root: Path | None = None
 ) -> tuple[list[str], list[str]]:
     """The images that are both named in the table and there, sorted; and notes on the others.
 
+    root: the folder to search for names that are nearly those of the table, unless all that is there is `present`.
     Raises DataError where there are others, unless `on_mismatch` is skip, and where nothing is left.
     """
     known = set(named)
@@ -91,15 +93,18 @@ def match(
         if names:
             more = ", ..." if len(names) > 3 else ""
             parts.append(f"{say_count(len(names), what)} ({', '.join(names[:3])}{more})")
+    both = sorted(known & present.keys())
+    cause = ""
+    if without_image and (on_mismatch == "stop" or not both):
+        cause = _find_cause(without_image, _walk_images(root) if root else without_row)
     if parts and on_mismatch == "stop":
         raise DataError(
-            f"{table.name} and the images do not match: {'; '.join(parts)}",
+            f"{table.name} and the images do not match: {'; '.join(parts)}{cause}",
             "complete the data, or leave these out with --set data.on_mismatch=skip",
         )
-    both = sorted(known & present.keys())
     if not both:
         many = say_count(len(present), "image")
-        raise DataError(f"{table.name} names none of the images below {table.parent}, {many} in all")
+        raise DataError(f"{table.name} names none of the images below {table.parent}, {many} in all{cause}")
     return both, [f"Left out: {part}" for part in parts]
 
 
@@ -112,8 +117,32 @@ def match_files(root: Path, names: Sequence[str], table: Path, on_mismatch: str)
     if len(there) == len(names):
         return there, []
     present = {names[row]: "" for row in there}
-    _, notes = match(names, present, table, on_mismatch)
+    _, notes = match(names, present, table, on_mismatch, root)
     return there, notes
+
+
+def _walk_images(root: Path) -> Iterator[str]:
+    """The path of each image below the root."""
+    for inner, _, files in os.walk(root):
+        folder = PurePosixPath(Path(inner).relative_to(root).as_posix())
+        yield from (str(folder / file) for file in files if file.lower().endswith(IMAGES))
+
+
+def _find_cause(missing: Sequence[str], present: Iterable[str]) -> str:
+    """The difference between names in the table and those on disk, for the end of a message; empty if unknown."""
+    on_disk = sorted(present)
+    differences: dict[str, Rewriting] = {**SAME_NAME, "the suffix": lambda name: re.sub(r"\.\w+$", "", name)}
+    for difference, rewrite in differences.items():
+        names = {rewrite(name): name for name in on_disk}
+        if alike := [(name, names[rewrite(name)]) for name in missing if rewrite(name) in names]:
+            named, there = map(PurePosixPath, alike[0])
+            other = (
+                f"they are {there.suffix}"
+                if named.with_suffix("") == there.with_suffix("")
+                else f"it is {str(there)!a}"
+            )
+            return f"; on disk {other} (a difference in {difference} alone, in {say_count(len(alike), 'name')})"
+    return ""
 
 
 def _find_files(root: Path, names: Sequence[str]) -> list[int]:

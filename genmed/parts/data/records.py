@@ -20,6 +20,7 @@ EXCLUSIVE: tuple[TaskKind, ...] = ("multi-class", "ordinal")
 Colour = Literal["grey", "rgb"]
 
 SPLITS = ("train", "val", "test")
+MACRO = "macro"
 UNKNOWN = -1
 """Label of which the dataset does not say whether it is there; it takes no part in the loss nor in a metric."""
 
@@ -116,7 +117,7 @@ class Records:
             wrong.append("labels are not 1, 0 and -1")
         if not all(map(operator.lt, self.ids, self.ids[1:])):
             wrong.append("ids are not unique and sorted")
-        wrong += ["no class can be called macro, which is what means are called"] if "macro" in self.classes else []
+        wrong += ["no class can be called macro, which is what means are called"] if MACRO in self.classes else []
         wrong += [f"traits are {', '.join(TRAITS)}, not {name!r}" for name in self.traits if name not in TRAITS]
         if wrong:
             raise ConfigError(
@@ -158,6 +159,12 @@ class Records:
             images=ChosenImages(self.images, tuple(kept)),
             left_out={**self.left_out, **named},
         )
+
+
+def refuse_macro(classes: Sequence[str], where: str, hint: str) -> None:
+    """Raise DataError if a class has the name that the results of a run give to the mean of the classes."""
+    if MACRO in classes:
+        raise DataError(f"{where}: no class can be called {MACRO}, which is the name of means over classes", hint)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,15 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """What no name of an image, a patient or a class may hold: it would break the lines of messages and of other tables."""
 
 SPACE = re.compile(r"\s")
+JOINER = "[\u200c\u200d]"
+"""Zero-width joiners belong to the spelling of some languages, between two letters that are not ASCII."""
+INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff"
+    f"\uffa0\U000e0000-\U000e0fff]|(?<![^\x00-\x7f]){JOINER}|{JOINER}(?![^\x00-\x7f])"
+)
+ODD_SPACE = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+MISSING = frozenset(("", "nan", "none", "na", "n/a", "#n/a", "<na>", "nat", "null", "unknown"))
+"""How programs write that a value is missing, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +55,15 @@ def read_table(
     owner: str = "",
     keep: Sequence[str] | None = None,
     loose_end: bool = False,
+    free_text: bool = False,
 ) -> Table:
     """A table with a header, in UTF-8 with or without a byte-order mark.
 
     needed: columns that must be there. keep: columns to return, if present; all unless given. owner: whose table it
-    must be, for the message. loose_end: whether rows may be longer than the header. Raises DataError with file, line
-    and reason: not text, another separator, a column missing or twice, a quote that is not closed, a row with more or
-    fewer cells than the header, a control character in a cell that is returned.
+    must be, for the message. loose_end: whether rows may be longer than the header. free_text: whether cells may hold
+    control characters; `check_column` refuses them where they matter. Raises DataError with file, line and reason:
+    not text, another separator, a column missing or twice, a quote that is not closed, a row with more or fewer cells
+    than the header, a control character in a cell that is returned.
     """
     hint = f"it must be {owner}'s own table, separated by commas" if owner else COMMAS
     text = read_text(path)
@@ -76,7 +88,7 @@ def read_table(
     step = len(places) + 1
     columns = {name: cells[place::step] for place, name in enumerate(wanted)}
     if not _is_clean(text):
-        columns = {name: _clean(name, column, path, lines) for name, column in columns.items()}
+        columns = {name: _clean(name, column, path, lines, free_text) for name, column in columns.items()}
     return Table(path, columns, lines)
 
 
@@ -102,11 +114,11 @@ def _is_clean(text: str) -> bool:
     return one_line_rows and " " not in body and text.replace("\n", "").isprintable()
 
 
-def _clean(name: str, cells: list[str], path: Path, lines: Sequence[int]) -> list[str]:
+def _clean(name: str, cells: list[str], path: Path, lines: Sequence[int], free_text: bool) -> list[str]:
     """A column's cells without spaces around them. Raises DataError where one is no plain text."""
     whole = "".join((name, *cells))
-    if CONTROL.search(whole):
-        check_plain(name, f"{path}, line 1")
+    check_plain(name, f"{path}, line 1")
+    if not free_text and CONTROL.search(whole):
         for cell, line in zip(cells, lines, strict=True):
             check_plain(cell.strip(), f"{path}, line {line}")
     return list(map(str.strip, cells)) if SPACE.search(whole) else cells
@@ -131,6 +143,53 @@ def check_plain(text: str, where: str) -> str:
     if CONTROL.search(text):
         raise DataError(f"{where}: {text[:80]!a} holds a line break or another character that is not printed")
     return text
+
+
+def check_column(table: Table, name: str) -> None:
+    """Raise DataError, with the line, for a cell of the column that holds a control character."""
+    if CONTROL.search("".join(table.columns[name])):
+        for row, cell in enumerate(table.columns[name]):
+            check_plain(cell, table.at(row))
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell says that its value is missing: nothing, nan, None, NA, null and the like, in any case."""
+    return cell.strip().lower() in MISSING
+
+
+def remove_invisible(text: str) -> str:
+    """The text without invisible characters, and with plain spaces for all others."""
+    return text if text.isascii() else ODD_SPACE.sub(" ", INVISIBLE.sub("", text))
+
+
+def check_visible(name: str, where: str) -> None:
+    """Raise DataError, beginning with `where`, if a column's name has a character that nobody sees."""
+    if found := INVISIBLE.search(name) or ODD_SPACE.search(name):
+        code = f"U+{ord(found[0]):04X} {unicodedata.name(found[0], '').lower()}".strip()
+        raise DataError(
+            f"{where}: the name of the column {remove_invisible(name).strip()!r} has an invisible character, {code}",
+            f"remove it; the name is stored as {name!a}",
+        )
+
+
+Rewriting = Callable[[str], str]
+SAME_NAME: dict[str, Rewriting] = {
+    "Unicode normalization": lambda text: unicodedata.normalize("NFC", text),
+    "invisible characters": remove_invisible,
+    "upper and lower case": str.casefold,
+}
+"""In what two spellings of one name may differ, and what makes them equal."""
+
+
+def find_alike(names: Sequence[str], rewrite: Rewriting) -> list[list[str]]:
+    """Sorted groups of distinct names that `rewrite` makes equal. It is applied once, to all names as lines."""
+    keys = rewrite("\n".join(names)).split("\n")
+    if len(keys) != len(names) or len(set(keys)) == len(names):  # names of a user's own dataset may hold line breaks
+        return []
+    groups: dict[str, list[str]] = {}
+    for name, key in zip(names, keys, strict=True):
+        groups.setdefault(key, []).append(name)
+    return sorted(sorted(group) for group in groups.values() if len(group) > 1)
 
 
 def check_all_plain(names: Sequence[str], where: str) -> None:
@@ -207,6 +266,9 @@ def _check_header(path: Path, header: Sequence[str], needed: Sequence[str], hint
         raise DataError(f"{path} is empty", hint)
     missing = [name for name in needed if name not in header]
     if missing:
+        for name in header:
+            if remove_invisible(name).strip() in missing:
+                check_visible(name, f"{path}, line 1")
         other = guess_separator(header)
         found = f"it seems to be separated by {other}" if other else f"it begins {','.join(header)[:80]!r}"
         raise DataError(f"{path} lacks the column {' and '.join(map(repr, missing))}; {found}", hint)

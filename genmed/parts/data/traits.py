@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from genmed.parts.data.tables import Table
+from genmed.parts.data.tables import Table, is_missing
 
 TRAITS = ("sex", "age", "view")
 SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
@@ -37,5 +37,5 @@ def _read_age(cell: str) -> str:
 READ: dict[str, Callable[[str], str]] = {
     "sex": lambda cell: SEXES.get(cell.lower(), ""),
     "age": _read_age,
-    "view": str.upper,
+    "view": lambda cell: "" if is_missing(cell) else cell.upper(),
 }

@@ -155,11 +155,11 @@ class Manifest(Section):
     path: Later[str | None] = None
     """Column of the image's path, from the data root; path, image, file, filename or image_path."""
     labels: Later[Words] = ()
-    """Columns of labels, one a class with 1, 0, -1 or nothing; or one with the classes' names. Empty: all others."""
+    """Columns of labels, one a class with 1 or True, 0 or False, -1 or nothing; or one of names. Empty: all others."""
     delimiter: Later[str] = "|"
-    """Between several classes in one cell."""
+    """Between several classes in one cell, unless the cell is a list such as ['mass', 'nodule']."""
     patient: Later[str | None] = None
-    """Column of the patient; patient, patient_id or subject."""
+    """Column of the patient; patient, patient_id or subject. A missing patient counts as one of its own."""
     site: Later[str | None] = None
     """Column of where the image comes from; site, source or hospital."""
     study: Later[str | None] = None

@@ -28,6 +28,7 @@ from genmed.workflows.inspection.report import (
     count_sizes,
 )
 from genmed.workflows.inspection.sides import Sides, find_sides
+from genmed.workflows.oddities import find_unlearnable
 from genmed.workflows.reporting import Reporter
 
 LEAST_BITS = 9  # of `data.bits`
@@ -71,7 +72,10 @@ def check_data(config: Config, reporter: Reporter) -> Check:
         near=near,
         broken=named,
         counts=counts,
-        problems=_list_problems(sides, len(named) - len(records.left_out), equal, near),
+        problems=[
+            *_list_problems(sides, len(named) - len(records.left_out), equal, near),
+            *_judge_labels(records, sides),
+        ],
         notes=[
             *records.notes,
             *_note_left_out(records),
@@ -115,6 +119,16 @@ def _list_problems(sides: Sides, broken: int, equal: Sequence[Group], near: Sequ
             many = say_count(len(wrong), "group")
             told.append(f"{many} of {what} images with labels that contradict each other: {name_some(wrong[0].images)}")
     return told
+
+
+def _judge_labels(records: Records, sides: Sides) -> list[str]:
+    """What keeps a training from learning all classes, or any; a class that no image has is only a note."""
+    if told := find_unlearnable(records, sides.sides):
+        return [told]
+    negative = (records.labels == 0).any(0)
+    always = [name for name, known in zip(records.classes, negative, strict=True) if not known]
+    present = [name for name in always if (records.labels[:, records.classes.index(name)] == 1).any()]
+    return [f"no image is known to be without {name_some(present)}: nothing can be learned of it"] if present else []
 
 
 def _is_mislabelled(group: Group, equal: bool) -> bool:

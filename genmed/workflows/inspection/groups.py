@@ -19,7 +19,7 @@ class Group:
     images: tuple[str, ...]
     """Ids."""
     patients: tuple[str, ...]
-    """The distinct ones; empty where nobody knows them."""
+    """The distinct ones; empty where one of them is not known."""
     sides: tuple[str, ...]
     """The distinct ones, in the order of SPLITS. More than one: the test knows what was trained on."""
     labels_differ: bool
@@ -31,7 +31,7 @@ class Group:
 
     @property
     def across_patients(self) -> bool | None:
-        """None where nobody knows the patients."""
+        """None where a patient is not known."""
         return len(self.patients) > 1 if self.patients else None
 
     @property
@@ -83,9 +83,10 @@ def _describe(
 ) -> Group:
     there = {sides[row] for row in rows}
     labels = records.labels[list(rows)]
+    known = records.patients and all(records.patients[row] != records.ids[row] for row in rows)  # no stand-ins
     return Group(
         images=tuple(records.ids[row] for row in rows),
-        patients=tuple(sorted({records.patients[row] for row in rows})) if records.patients else (),
+        patients=tuple(sorted({records.patients[row] for row in rows})) if known else (),
         sides=tuple(side for side in SPLITS if side in there),
         labels_differ=bool(((labels == 1).any(0) & (labels == 0).any(0)).any()),
         furthest=furthest,

@@ -20,6 +20,7 @@ from genmed.records.run_folder import check_root, now
 from genmed.records.study_folder import StudyCell, StudyDocument, StudyFolder, study_folder
 from genmed.workflows.assemble import choose_device, load_data
 from genmed.workflows.code import name_code
+from genmed.workflows.oddities import refuse_unlearnable
 from genmed.workflows.reporting import Reporter
 from genmed.workflows.studies.found import find_imported
 from genmed.workflows.studies.plan import AT_OWN_THRESHOLD, Plan, refuse_equal
@@ -167,6 +168,7 @@ def _read_data(config: Config, read: dict[str, Known], reporter: Reporter) -> Kn
         if check_layout := find_dataset(config.data.dataset).check_layout:
             check_layout(Path(config.data.root), config)
         data = load_data(config, reporter, trust_stamps=True)
+        refuse_unlearnable(data.records, data.split.sides)
         read[key] = data.fingerprint, list_metrics(data.records.classes, data.records.task)
     return read[key]
 

@@ -12,7 +12,7 @@ from genmed.parts.data.images import ImageFiles
 from genmed.parts.data.labelling import one_of
 from genmed.parts.data.layout import check_root, match_files, wrong_layout
 from genmed.parts.data.records import DatasetFacts, Records, TaskKind
-from genmed.parts.data.tables import check_path, check_plain, read_text
+from genmed.parts.data.tables import check_path, check_plain, is_missing, read_text
 from genmed.records.config import Config
 
 TITLE = "COVIDx"
@@ -45,7 +45,8 @@ def load_records(root: Path, config: Config) -> Records:
         labels=np.array(codes, dtype=np.int8)[:, None] if kind == "binary" else one_of(codes, len(words)),
         images=ImageFiles(root, tuple(row[0] for row in rows)),
         task=kind,
-        patients=tuple(f"{row[3]}/{row[1]}" for row in rows),  # sources number their patients each by itself
+        # Sources number their patients each by itself.
+        patients=tuple("" if is_missing(row[1]) else f"{row[3]}/{row[1]}" for row in rows),
         sites=tuple(row[3] for row in rows),
         root=root,
         official=tuple(undivided if side == "train" else side for side in (row[0].split("/")[0] for row in rows)),

@@ -1,6 +1,7 @@
 """A folder of images with one folder a class: {train,val,test}/<class>/ or <class>/."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +11,15 @@ from genmed.ground.wording import name_some, say_count
 from genmed.parts.data.images import ImageFiles
 from genmed.parts.data.labelling import one_of
 from genmed.parts.data.layout import IMAGES, SIDES, check_root, wrong_layout
-from genmed.parts.data.records import DatasetFacts, Records
-from genmed.parts.data.tables import check_plain
+from genmed.parts.data.records import MACRO, DatasetFacts, Records, refuse_macro
+from genmed.parts.data.tables import SAME_NAME, check_plain, find_alike
 from genmed.records.config import Config
 
 TITLE = "one folder a class"
 NEEDS = "<class>/ with images in it, for each class, or train/<class>/, test/<class>/ (and val/<class>/)"
 MOST_CLASSES = 1000
+FEW, MANY_CLASSES = 3, 10
+"""Folders with fewer images, where there are so many folders, look like patients."""
 
 
 @dataclass
@@ -51,7 +54,11 @@ def load_records(root: Path, config: Config) -> Records:
         root=root,
         official=tuple(undivided.get(side, side) for _, side, _ in found) if len(sides) > 1 else (),
         split_origin="the folders",
-        notes=tuple(_note_passed_over([listing for listing, _ in listings])),
+        notes=(
+            *_note_passed_over([listing for listing, _ in listings]),
+            *_note_small_classes(found),
+            *_note_alike_classes(classes),
+        ),
     )
 
 
@@ -129,12 +136,35 @@ def _note_passed_over(listings: Sequence[_Listing]) -> list[str]:
     return notes
 
 
+def _note_small_classes(found: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Folders of patients look like many classes with hardly an image each."""
+    counts = Counter(name for _, _, name in found)
+    small = [name for name, count in counts.items() if count < FEW]
+    if len(counts) < MANY_CLASSES or 2 * len(small) < len(counts):
+        return []
+    return [
+        f"{len(small)} of {len(counts)} class folders have one or two images ({name_some(small)}): they look like"
+        " patients, not classes; if so, name the class of each image in a table (--dataset manifest)"
+    ]
+
+
+def _note_alike_classes(classes: Sequence[str]) -> list[str]:
+    return [
+        f"Class folders differ in {difference} alone ({' and '.join(map(ascii, groups[0]))}): each is a class"
+        for difference, rewrite in SAME_NAME.items()
+        if (groups := find_alike(classes, rewrite))
+    ]
+
+
 def _is_image(name: str) -> bool:
     return name.lower().endswith(IMAGES)
 
 
 def _check_classes(root: Path, found: list[tuple[str, str, str]]) -> tuple[str, ...]:
     classes = sorted({name for _, _, name in found})
+    if MACRO in classes:
+        path = next(root / path for path, _, name in found if name == MACRO)
+        refuse_macro(classes, str(next(folder for folder in path.parents if folder.name == MACRO)), "rename the folder")
     if len(classes) == 1:
         raise DataError(f"{root} holds one class only, {classes[0]!r}", f"looked for {NEEDS}")
     if len(classes) > MOST_CLASSES:

@@ -8,7 +8,7 @@ from genmed.parts.data.images import ImageFiles
 from genmed.parts.data.labelling import mark_named
 from genmed.parts.data.layout import find_file, list_images, match
 from genmed.parts.data.records import DatasetFacts, Records
-from genmed.parts.data.tables import read_table, read_text, refuse_repeated
+from genmed.parts.data.tables import is_missing, read_table, read_text, refuse_repeated
 from genmed.parts.data.traits import read_traits
 from genmed.records.config import Config
 
@@ -52,8 +52,8 @@ def load_records(root: Path, config: Config) -> Records:
     table = read_table(path, (IMAGE, FINDINGS, PATIENT), owner="NIH", keep=[*SEX, *TRAITS.values()], loose_end=True)
     names, patients = table.columns[IMAGE], table.columns[PATIENT]
     refuse_repeated(table, names)
-    if "" in patients:
-        raise DataError(f"{table.at(patients.index(''))}: no patient", "it must be NIH's own table")
+    if unnamed := list(filter(is_missing, set(patients))):
+        raise DataError(f"{table.at(patients.index(unnamed[0]))}: no patient", "it must be NIH's own table")
     labels = mark_named(table, table.columns[FINDINGS], CLASSES, nothing=(NO_FINDING,))
     ids, notes = match(names, paths, path, config.data.on_mismatch)
     row_of = {name: row for row, name in enumerate(names)}

@@ -123,7 +123,10 @@ def test_edited_file_is_named_by_every_command(killed: Desk, name: str) -> None:
 def test_accepted_code_is_resumed_and_kept(killed: Desk) -> None:
     edit(killed, "work/late.py")
     edit(killed, "path/lab/units.py")
-    resumed = killed("resume", "latest", "--json", "--accept", "code")
+    again = {"GENMED_TEST_AT": "15", "GENMED_TEST_SIGNAL": str(int(signal.SIGKILL))}  # the first step after step 14
+    assert killed("resume", "latest", "--json", "--accept", "code", **again).code == -signal.SIGKILL
+    assert set(killed.code()["later"]) == {"late.py"}
+    resumed = killed("resume", "latest", "--json")
     assert resumed.code == 0, resumed.err
     (accepted,) = resumed.json["accepted"]
     assert [change["what"] for change in accepted["changes"]] == [

@@ -123,7 +123,8 @@ def test_edited_file_is_named_by_every_command(killed: Desk, name: str) -> None:
 def test_accepted_code_is_resumed_and_kept(killed: Desk) -> None:
     edit(killed, "work/late.py")
     edit(killed, "path/lab/units.py")
-    again = {"GENMED_TEST_AT": "15", "GENMED_TEST_SIGNAL": str(int(signal.SIGKILL))}  # the first step after step 14
+    step = max(int(path.name.split("-")[1]) for path in (killed.run / "checkpoints").glob("step-*"))
+    again = {"GENMED_TEST_AT": str(step + 1), "GENMED_TEST_SIGNAL": str(int(signal.SIGKILL))}
     assert killed("resume", "latest", "--json", "--accept", "code", **again).code == -signal.SIGKILL
     assert set(killed.code()["later"]) == {"late.py"}
     resumed = killed("resume", "latest", "--json")

@@ -1,13 +1,15 @@
 """What a finished run came to, as a table for people."""
 
+from pathlib import Path
 from typing import Any
 
-from genmed.cli.output import paint, print_table, show_note, show_number
+from genmed.cli.output import paint, print_line, print_table, show_note, show_number
 
 
 def print_results(described: dict[str, Any]) -> None:
     """Each class's test and validation AUROC, and the mean; then what identifies the run."""
     from genmed.parts.metrics.names import METRIC_NAMES, WHOLE_NAMES
+    from genmed.workflows.verification.last import format_last
 
     metrics = described["metrics"]
     prefix = "test_auroc_"
@@ -37,8 +39,10 @@ def print_results(described: dict[str, Any]) -> None:
             ("folder", described["path"]),
             ("host", described["host"]),
             ("epochs, steps", f"{described['epochs_done']}, {described['steps_done']}"),
+            *([("stopped early", described["stopped_because"])] if described["stopped_early"] else []),
             ("fingerprint", described["fingerprint"] or "-"),
             ("trace", described["trace_digest"] or "-"),
+            *([("verified", format_last(described["verification"]))] if described["status"] != "running" else []),
             *([("tags", ", ".join(described["tags"]))] if described["tags"] else []),
             *([("note", show_note(described["note"]))] if described["note"] else []),
             *([("hidden", "by `genmed rm`; --restore brings it back")] if described["hidden"] else []),
@@ -46,6 +50,23 @@ def print_results(described: dict[str, Any]) -> None:
             *(("accepted", describe_accepted(entry)) for entry in described["accepted"]),
         ]
     )
+
+
+def print_next_steps(described: dict[str, Any], root: Path) -> None:
+    """Where the report of a finished run lies, and what to do with the run, on stderr."""
+    import shlex
+
+    folder = root / described["path"]
+    elsewhere = [] if root.resolve() == Path.cwd().resolve() else ["--root", str(root)]
+    commands = {
+        "report": str(folder / "report.html"),
+        "results with intervals": shlex.join(["genmed", "evaluate", described["id"], *elsewhere]),
+        "to verify it": shlex.join(["genmed", "verify", described["id"], *elsewhere]),
+    }
+    if not (folder / "report.html").is_file():
+        commands["report"] = shlex.join(["genmed", "report", described["id"], *elsewhere])
+    for what, how in commands.items():
+        print_line(f"{what}: {how}")
 
 
 def print_benchmark(benchmark: dict[str, Any]) -> None:

@@ -64,7 +64,7 @@ def command(
         launch(config)
         restart(interpreter_variables(config), beside=config.compute.processes > 1)
 
-    from genmed.cli.results import print_results
+    from genmed.cli.results import print_next_steps, print_results
     from genmed.cli.screen import open_screen
     from genmed.workflows.extend import extend
     from genmed.workflows.resume import resume
@@ -76,4 +76,8 @@ def command(
         else:
             folder = extend(folder, place, screen, epochs, data_root=data_root, accept=parts, tensorboard=tensorboard)
         described = describe_run(folder)
-    print_json(described) if json else print_results(described)
+    if json:
+        print_json(described)
+    else:
+        print_results(described)
+        print_next_steps(described, place)

@@ -73,16 +73,18 @@ INTERVAL = "95% interval"
 
 def _print_runs(runs: list[dict[str, Any]]) -> None:
     from genmed.cli.output import print_table, show_number
+    from genmed.workflows.verification.last import shorten_verdict
 
     elsewhere = _are_elsewhere(runs)
-    columns = ["name", "status", "epochs", "test AUROC", INTERVAL, "device", "created", "tags"]
+    columns = ["name", "status", "epochs", "test AUROC", INTERVAL, "verified", "device", "created", "tags"]
     rows = [
         [
             run["name"],
             run["status"],
-            f"{run['epochs_done']}/{run['epochs_total']}",
+            f"{run['epochs_done']}/{run['epochs_total']}{' early' if run['stopped_early'] else ''}",
             show_number(run["test_auroc_macro"]),
             _show_interval(run["test_auroc_macro_low"], run["test_auroc_macro_high"]),
+            shorten_verdict(run["verification"]),
             run["device"],
             *([run["host"] or "-"] if elsewhere else []),
             _show_time(run["created"]),
@@ -96,8 +98,10 @@ def _print_runs(runs: list[dict[str, Any]]) -> None:
         columns,
         rows,
         numbers=["epochs", "test AUROC", INTERVAL],
-        whole=["name", "status", "device", "host", "created"],
-        expendable=[name for name in ["device", "created", "epochs", "tags", INTERVAL, "host"] if name in columns],
+        whole=["name", "status", "verified", "device", "host", "created"],
+        expendable=[
+            name for name in ["device", "created", "epochs", "tags", INTERVAL, "host", "verified"] if name in columns
+        ],
     )
 
 

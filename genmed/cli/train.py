@@ -130,7 +130,7 @@ def command(
 ) -> None:
     """Train a classifier: reproducible to the bit, with a record that says how."""
     given = locals()
-    from genmed.cli.output import print_json, print_line
+    from genmed.cli.output import print_json
     from genmed.ground.interpreter import restart
     from genmed.records.config import write_document
     from genmed.workflows.configure import configure, interpreter_variables
@@ -148,7 +148,7 @@ def command(
     launch(resolved.config)
     restart(interpreter_variables(resolved.config), beside=resolved.config.compute.processes > 1)
 
-    from genmed.cli.results import print_results
+    from genmed.cli.results import print_next_steps, print_results
     from genmed.cli.screen import open_screen
 
     with open_screen() as screen:
@@ -160,4 +160,4 @@ def command(
         print_json(described)
     else:
         print_results(described)
-        print_line(f"to verify it: genmed verify {described['id']}")
+        print_next_steps(described, root_folder(root))

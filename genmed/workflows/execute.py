@@ -20,11 +20,13 @@ from genmed.engine.trace import NoTrace, TraceFile, make_header, trace_digest
 from genmed.ground.errors import GenmedError, Interrupted, RecordError, RunError, StorageError
 from genmed.ground.fingerprints import digest_file
 from genmed.ground.team import TeamError
+from genmed.ground.wording import begin_sentence
 from genmed.parts.data.device import Loader, ReadAhead, ResidentLoader, fits_on
 from genmed.parts.data.loader import BatchLoader
 from genmed.records.predictions import Prediction, write_predictions
 from genmed.records.run_folder import RunDocument, RunFolder, now, this_process
 from genmed.workflows.assemble import Session
+from genmed.workflows.early_stop import explain_early_stop
 from genmed.workflows.evaluation.kept import evaluate_own
 from genmed.workflows.index import Index, life_of
 from genmed.workflows.recording import Recorder, StopSignal
@@ -100,6 +102,8 @@ def execute(
                 trace.start_at(progress.step)
                 with store:
                     fingerprint = training.run()
+                if progress.step < session.task.total_steps:
+                    _tell_early_stop(folder, reporter)
             finally:
                 reporter.end_steps()
                 trace.close()
@@ -118,6 +122,12 @@ def execute(
     index.settle(patiently=True)
     _evaluate(session, folder, reporter)
     return document
+
+
+def _tell_early_stop(folder: RunFolder, reporter: Reporter) -> None:
+    text = f"stopped early {explain_early_stop(folder.read(), folder.read_metrics())}"
+    folder.log(begin_sentence(text))
+    reporter.message(text)
 
 
 def _open_trace(folder: RunFolder, document: RunDocument, session: Session, replace: bool) -> TraceFile | NoTrace:

@@ -11,7 +11,9 @@ from genmed.ground.errors import RecordError
 from genmed.records.registry import EvaluationRow, Registry, RunSummary
 from genmed.records.run_folder import RunFolder
 from genmed.workflows.claim import find_last_sign, lives, runs_elsewhere
+from genmed.workflows.early_stop import is_stopped_early
 from genmed.workflows.known import open_true
+from genmed.workflows.verification.last import describe_last
 
 HEADLINE = "test_auroc_macro"
 OWN = "test"
@@ -83,7 +85,16 @@ def list_runs(
         rows = _sort(found, headlines, statuses, sort, reverse)[:limit]
         more = len(found) - len(rows)
         headlines = headlines or read_headlines(registry, [row.id for row in rows])
-    return Listing([_describe(row, statuses[row.id], headlines[row.id]) for row in rows], max(more, 0))
+    verified = registry.last_verifications([row.id for row in rows])
+    described = [
+        {
+            **_describe(row, statuses[row.id], headlines[row.id]),
+            "stopped_early": is_stopped_early(row.status, row.epochs_done, row.epochs_total),
+            "verification": describe_last(verified[row.id].report) if row.id in verified else None,
+        }
+        for row in rows
+    ]
+    return Listing(described, max(more, 0))
 
 
 def choose_runs(registry: Registry, root: Path, choice: Choice) -> tuple[list[RunSummary], dict[str, str]]:

@@ -19,8 +19,10 @@ from genmed.records.environment.code import is_of_user
 from genmed.records.run_folder import RUNS, RunDocument, RunFolder
 from genmed.workflows.assemble import choose_device
 from genmed.workflows.code import diff_code, find_code, list_changes, read_code
+from genmed.workflows.early_stop import explain_early_stop, is_stopped_early
 from genmed.workflows.identity import read_config
 from genmed.workflows.known import find_run as find_run
+from genmed.workflows.verification.last import read_last
 
 SOFTWARE = ("python.", "packages.", "package_sources.", "libraries.")
 HARDWARE = ("cpu.", "gpus", "cuda.")
@@ -33,6 +35,7 @@ def describe_run(folder: RunFolder) -> dict[str, Any]:
     document = folder.read()
     whole = [path for path in list_checkpoints(folder.checkpoints_path) if not check_checkpoint(path)]
     checkpoints = [describe_whole(path) for path in whole]
+    stopped = is_stopped_early(document.status, document.epochs_done, document.epochs_total)
     return {
         "schema": 1,
         "id": document.id,
@@ -59,7 +62,18 @@ def describe_run(folder: RunFolder) -> dict[str, Any]:
         "hidden": document.hidden,
         "benchmark": _find_benchmark(folder),
         "host": document.process["host"],
+        "stopped_early": stopped,
+        "stopped_because": explain_early_stop(document, _read_metrics(folder)) if stopped else None,
+        "verification": read_last(folder),
     }
+
+
+def _read_metrics(folder: RunFolder) -> list[dict[str, float | None]]:
+    """Nothing where metrics.csv is damaged, which `resume` and `verify` say."""
+    try:
+        return folder.read_metrics()
+    except RecordError:
+        return []
 
 
 def _find_benchmark(folder: RunFolder) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from typing import Any
 from genmed.ground.errors import RecordError, RunNotFoundError
 from genmed.ground.files import write_text
 from genmed.ground.sealed import read_sealed
-from genmed.records.registry import Registry, RunRow
+from genmed.records.registry import Registry, RunRow, VerificationRow
 from genmed.records.run_folder import RunFolder
 from genmed.workflows.known import open_true
 from genmed.workflows.listing import OWN, Choice, choose_runs, judge_status
@@ -22,6 +22,8 @@ from genmed.workflows.places import check_place
 IDENTITY = ("name", "id", "status", "created", "ended", "dataset", "model", "seed", "device", "parent", "tags", "note")
 PROGRESS = ("epochs_done", "epochs_total", "steps_done")
 DIGESTS = ("fingerprint", "trace_digest", "config_fingerprint", "data_fingerprint", "code_digest", "git_commit")
+VERIFIED = ("verified", "verified_at", "verified_steps", "verified_steps_total")
+"""Of the last verification: its verdict, when it was, how many steps were compared, and of how many."""
 ELSEWHERE = {"seed", "data.dataset", "model.name", "run.name", "run.tags", "run.note"}
 """Keys of the config that have a column under another name."""
 
@@ -58,16 +60,18 @@ def tabulate(root: Path, references: Sequence[str], choice: Choice) -> Table:
     """The named runs in this order; of none named those of the choice, newest first. Raises RunNotFoundError."""
     registry = open_true(root)
     if registry is None and not references:
-        return Table([*IDENTITY, *PROGRESS, *DIGESTS], [])
+        return Table([*IDENTITY, *PROGRESS, *DIGESTS, *VERIFIED], [])
     runs = _find_runs(registry, root, references, choice) if registry else []
     if not registry:
         raise RunNotFoundError(f"no run {references[0]!r}: there are no runs below {root}", "name another with --root")
     differing = _find_differing(runs)
     metrics = registry.final_metrics([run.id for run in runs])
+    verified = registry.last_verifications([run.id for run in runs])
     rows = [
         {
             **{name: getattr(run, name) for name in (*IDENTITY, *PROGRESS, *DIGESTS)},
             "status": judge_status(run, root),
+            **_describe_verification(verified.get(run.id)),
             **{f"config.{key}": run.config.get(key) for key in differing},
             **_measure(metrics[run.id], RunFolder(root / run.path)),
         }
@@ -96,6 +100,11 @@ def _find_differing(runs: Sequence[RunRow]) -> list[str]:
     ]
 
 
+def _describe_verification(row: VerificationRow | None) -> Row:
+    values = (row.verdict, row.created, row.steps_compared, row.steps_total) if row else (None,) * len(VERIFIED)
+    return dict(zip(VERIFIED, values, strict=True))
+
+
 def _measure(metrics: dict[str, float | None], folder: RunFolder) -> Row:
     """Each final metric, and the ends of its interval where the run's own evaluation has it."""
     try:
@@ -113,7 +122,7 @@ def _measure(metrics: dict[str, float | None], folder: RunFolder) -> Row:
 
 def _order(names: Sequence[str]) -> list[str]:
     """Each once, as they come; an interval beside its metric, though the first run has none."""
-    columns = list(dict.fromkeys([*IDENTITY, *PROGRESS, *DIGESTS, *names]))
+    columns = list(dict.fromkeys([*IDENTITY, *PROGRESS, *DIGESTS, *VERIFIED, *names]))
     plain = [name for name in columns if not name.endswith(("_low", "_high"))]
     return [part for name in plain for part in (name, f"{name}_low", f"{name}_high") if part in columns]
 

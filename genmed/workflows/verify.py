@@ -36,6 +36,7 @@ from genmed.workflows.identity import (
 from genmed.workflows.index import verification_row, write_now
 from genmed.workflows.integrity import check_trace, find_damage
 from genmed.workflows.recording import StopSignal
+from genmed.workflows.report.run import refresh_verdict
 from genmed.workflows.reporting import Reporter
 from genmed.workflows.team import agree, joined
 from genmed.workflows.verification.localise import WITHOUT_ARITHMETIC, localise
@@ -325,3 +326,4 @@ def _keep(folder: RunFolder, root: Path, reporter: Reporter, report: Report) -> 
     folder.add_verification(line)
     row = verification_row(folder.read().id, line)
     write_now(root, reporter.message, lambda registry: registry.record_verification(row), create=True)
+    refresh_verdict(folder, reporter)

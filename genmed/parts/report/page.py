@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +138,23 @@ def render_run(page: RunPage) -> str:
     return _render("run.html", page)
 
 
+def draw_verdict(verdict: Verdict) -> Any:
+    """The line of a run's page with the verdict: on one line, so that `replace_verdict` finds it."""
+    from markupsafe import Markup
+
+    command = Markup(" <code>{}</code>").format(verdict.command) if verdict.command else ""
+    line = '<p class="verdict"><span class="badge {}">{}</span><span>{}{}</span></p>'
+    return Markup(line).format(verdict.tone, verdict.word, " ".join(verdict.says.splitlines()), command)
+
+
+def replace_verdict(page: str, verdict: Verdict) -> str | None:
+    """A run's page with another verdict; all else stays. None where the page has no line for it."""
+    line = re.compile(r'^<p class="verdict">.*</p>$', re.MULTILINE)
+    if not line.search(page):
+        return None
+    return line.sub(lambda _: str(draw_verdict(verdict)), page, count=1)
+
+
 def render_comparison(page: ComparisonPage) -> str:
     """One HTML file; equal pages give equal bytes."""
     return _render("comparison.html", page)
@@ -160,6 +178,7 @@ def _render(template: str, page: Any) -> str:
         metric_names=list(METRIC_NAMES.values()),
         by_class=BY_CLASS,
         draw_panel=draw_panel,
+        draw_verdict=draw_verdict,
         wide=WIDE,
         draw_forest=draw_forest,
     )

@@ -138,6 +138,19 @@ def select_verifications(connection: Connection, run_id: str) -> list[Verificati
     return [VerificationRow.model_construct(**row) for row in VERIFICATION.read(connection, narrow)]
 
 
+def select_last_verifications(connection: Connection, run_ids: Collection[str]) -> dict[str, VerificationRow]:
+    found: dict[str, VerificationRow] = {}
+    for ids in batches(run_ids):
+
+        def narrow(query: Select[Any], ids: Collection[str] = ids) -> Select[Any]:
+            of_runs = query.where(VERIFICATIONS.c.run_id.in_(ids))
+            return of_runs.order_by(VERIFICATIONS.c.created, VERIFICATIONS.c.number)
+
+        read = VERIFICATION.read(connection, narrow)
+        found.update((row["run_id"], VerificationRow.model_construct(**row)) for row in read)
+    return found
+
+
 def select_evaluations(connection: Connection, run_id: str) -> list[EvaluationRow]:
     def narrow(query: Select[Any]) -> Select[Any]:
         return query.where(EVALUATIONS.c.run_id == run_id).order_by(EVALUATIONS.c.created, EVALUATIONS.c.name)

@@ -18,6 +18,7 @@ from genmed.records.registry.queries import (
     select_evaluations,
     select_evaluations_of,
     select_final_metrics,
+    select_last_verifications,
     select_metrics,
     select_names,
     select_run,
@@ -274,6 +275,10 @@ class Registry:
     def verifications(self, run_id: str) -> list[VerificationRow]:
         """Oldest first."""
         return self.read(lambda connection: select_verifications(connection, run_id))
+
+    def last_verifications(self, run_ids: Collection[str]) -> dict[str, VerificationRow]:
+        """The newest verification of many runs at once, by id; those that have none are left out."""
+        return self.read(lambda connection: select_last_verifications(connection, run_ids))
 
     def evaluations(self, run_id: str) -> list[EvaluationRow]:
         """Oldest first."""

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from genmed.ground.errors import GenmedError
+from genmed.ground.errors import GenmedError, RecordError
 from genmed.ground.files import write_text
 from genmed.parts.data.records import EXCLUSIVE, TaskKind
 from genmed.parts.report.charts import draw_confusion, draw_curves, draw_forests, draw_training, list_classes
 from genmed.parts.report.errors import WrongCall, choose_errors
 from genmed.parts.report.figures import Figure
 from genmed.parts.report.numbers import show
-from genmed.parts.report.page import Card, RunPage, render_run
+from genmed.parts.report.page import Card, RunPage, render_run, replace_verdict
 from genmed.parts.report.pictures import embed
 from genmed.parts.report.table import list_means, list_rows
 from genmed.records.run_folder import RunFolder
@@ -30,6 +30,21 @@ def write_report(folder: RunFolder, pictures: Pictures) -> Path:
     run = gather(folder)
     write_text(folder.report_path, render_run(make_page(run, pictures)))
     return folder.report_path
+
+
+def refresh_verdict(folder: RunFolder, reporter: Reporter) -> None:
+    """Puts the run's last verification into its report.html, if it has one; a failure is told, and fails nothing."""
+    if not folder.report_path.is_file():
+        return
+    try:
+        last = folder.read_verifications()[-1]
+        page = replace_verdict(folder.report_path.read_text(encoding="utf-8"), words.say_verdict(last, folder.name))
+        if page is None:
+            raise RecordError(f"{folder.report_path} is not as genmed wrote it")
+        write_text(folder.report_path, page)
+    except (GenmedError, OSError, UnicodeDecodeError) as error:
+        what = error.message if isinstance(error, GenmedError) else str(error)
+        reporter.message(f"report.html shows no new verdict: {what}; `genmed report {folder.name}` makes it again")
 
 
 def write_report_at_hand(session: Session, folder: RunFolder, reporter: Reporter) -> None:

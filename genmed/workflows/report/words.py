@@ -16,6 +16,7 @@ from genmed.parts.report.page import Benchmark, Headline, Pairs, Verdict
 from genmed.parts.report.seeds import find_spread, say_no_seed, say_seeds, show_range, show_spread
 from genmed.parts.report.sentences import list_left_out, list_warnings, say_undefined
 from genmed.records.config import flatten
+from genmed.workflows.early_stop import explain_early_stop, is_stopped_early
 from genmed.workflows.report.gathering import Gathered
 
 TONES = {"identical": "good", "consistent": "good"}
@@ -94,6 +95,7 @@ def say_facts(run: Gathered) -> Pairs:
         for side, known in split["sides"].items()
     )
     seconds = (document.ended - document.started).total_seconds() if document.ended else None
+    life = document.status, document.epochs_done, document.epochs_total
     return [
         ("Dataset", f"{run.data['dataset']}: {run.data['title']}"),
         ("Images", sides),
@@ -102,6 +104,7 @@ def say_facts(run: Gathered) -> Pairs:
         ("Seed", str(document.seed)),
         ("Image size", f"{config.data.image_size} × {config.data.image_size} px"),
         ("Epochs", f"{document.epochs_done} of {document.epochs_total}, {count(document.steps_done, 'step')}"),
+        *([("Stopped early", explain_early_stop(document, run.epochs))] if is_stopped_early(*life) else []),
         ("Batch", f"{config.training.batch_size} images"),
         ("Tested", say_selection(run)),
         ("Optimizer", f"{config.optimizer.name}, {config.optimizer.lr:g}, {config.schedule.name}"),

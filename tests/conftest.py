@@ -24,6 +24,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def spare_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The image cache of tests that name none: never that of the person who runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENMED_CACHE", str(tmp_path_factory.mktemp("spare-cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def server() -> ForkServerContext:
     return start_server()

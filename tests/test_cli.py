@@ -25,7 +25,7 @@ from tests.harness import TINY_MODEL, Command, Genmed, Result, _run_command, edi
 Arguments = Callable[..., list[object]]
 RUN = (
     "schema id name status path seed dataset model device epochs_done steps_done metrics fingerprint trace_digest"
-    " checkpoints parent accepted tags note hidden benchmark host"
+    " checkpoints parent accepted tags note hidden benchmark host stopped_early stopped_because verification"
 ).split()
 VERIFY = "schema verdict run steps_compared steps_total first_divergence cause metrics".split()
 LIST = "id name status path seed dataset model device epochs_done steps_done fingerprint trace_digest".split()
@@ -234,7 +234,17 @@ def test_output_off_a_terminal_is_tabs_without_colour_or_wrapping(three: Genmed,
     assert all("\t" in line for line in result.out.splitlines())
     if command == "list":
         rows = [line.split("\t") for line in result.out.splitlines()]
-        assert rows[0] == ["name", "status", "epochs", "test AUROC", "95% interval", "device", "created", "tags"]
+        assert rows[0] == [
+            "name",
+            "status",
+            "epochs",
+            "test AUROC",
+            "95% interval",
+            "verified",
+            "device",
+            "created",
+            "tags",
+        ]
         assert [row[1:3] for row in rows[1:]] == [["completed", "1/1"]] * 3
         assert rows[1][-1] == "a b beta"
 
@@ -263,7 +273,12 @@ def test_training_off_a_terminal_says_one_plain_line_an_epoch(genmed: Genmed, ti
     assert "\r" not in result.err
     assert result.out.startswith("class\ttest AUROC\t")
     name = genmed.run_folder().name
-    assert result.err.splitlines()[-1] == f"to verify it: genmed verify {name.rpartition('-')[2]}"
+    run_id = name.rpartition("-")[2]
+    assert result.err.splitlines()[-3:] == [
+        f"report: genmed report {run_id}",  # the tests' runs write none
+        f"results with intervals: genmed evaluate {run_id}",
+        f"to verify it: genmed verify {run_id}",
+    ]
     log = (genmed.run_folder() / "train.log").read_text().splitlines()
     assert all(re.match(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] \S", line) for line in log)
     assert [line[22:] for line in log if "Epoch" in line] == epochs

@@ -35,6 +35,7 @@ FREE = {
     "checkpoints.keep_every_steps",
     "run.name",
     "run.tags",
+    "run.code_files",
     "run.note",
     "run.report",
     "run.trace",
@@ -485,6 +486,7 @@ def test_fields_marked_free_change_no_bit(genmed: Genmed, trained: Genmed, tiny:
         "run.name": "free",
         "run.tags": "[a]",
         "checkpoints.every_steps": 2,
+        "run.code_files": f"[{__file__}]",
     }
     changed = [f"{key}={given.get(key, flatten(change(key)[1])[key])}" for key in FREE if given.get(key) != ""]
     (tmp_path / "elsewhere").symlink_to(tiny()[4])

@@ -54,10 +54,12 @@ def print_results(described: dict[str, Any]) -> None:
 
 def print_next_steps(described: dict[str, Any], root: Path) -> None:
     """Where the report of a finished run lies, and what to do with the run, on stderr."""
+    import os
     import shlex
 
     folder = root / described["path"]
-    elsewhere = [] if root.resolve() == Path.cwd().resolve() else ["--root", str(root)]
+    usual = Path(os.environ.get("GENMED_ROOT") or ".")
+    elsewhere = [] if root.resolve() == usual.resolve() else ["--root", str(root)]
     commands = {
         "report": str(folder / "report.html"),
         "results with intervals": shlex.join(["genmed", "evaluate", described["id"], *elsewhere]),

@@ -25,7 +25,7 @@ from genmed.records.config.sections import Data
 from genmed.workflows.assemble import fingerprint_data, load_data
 from genmed.workflows.reporting import Silent
 from tests.datasets.reading_nih import TABLE, config_of, read, write_lists
-from tests.harness import Command, Genmed
+from tests.harness import Command, Genmed, own_environment
 
 Arguments = Callable[..., list[object]]
 
@@ -305,3 +305,8 @@ def test_entry_used_longest_ago_gives_way_when_the_cache_is_full(copy: Path, cac
     third = open_at(copy, messages, size=18).path.parent
     assert messages == [f"The image cache was full: removed 100 images, 20 px, grey of {copy}: 0 MiB"]
     assert set(entries(cache)) == {first, third}
+
+
+def test_tests_have_an_image_cache_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    for place in (os.environ["GENMED_CACHE"], own_environment()["GENMED_CACHE"]):
+        assert Path(place).is_relative_to(tmp_path_factory.getbasetemp())

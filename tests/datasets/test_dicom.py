@@ -7,7 +7,6 @@ import random
 import struct
 import subprocess
 import sys
-import time
 import warnings
 import zlib
 from fractions import Fraction
@@ -528,10 +527,9 @@ def test_damaged_files_are_images_or_named_errors_in_silence(tmp_path, capfd):
     contents = [path.read_bytes() for path in made]
     contents += [path.read_bytes() for path in REAL.glob("*.dcm")]
     capfd.readouterr()
-    dice, messages, slowest = random.Random(20), [], 0.0
+    dice, messages = random.Random(20), []
     for turn in range(400):
         broken = damage(contents[turn % len(contents)], dice)
-        start = time.monotonic()
         try:
             shown = decode_dicom(broken, "scan 7")
         except DataError as refusal:
@@ -540,8 +538,6 @@ def test_damaged_files_are_images_or_named_errors_in_silence(tmp_path, capfd):
             facts = read_facts(broken, "scan 7")
             assert shown.dtype == np.uint8
             assert shown.shape == (facts.rows, facts.columns)
-        slowest = max(slowest, time.monotonic() - start)
     assert 100 < len(messages) < 400
     assert all(message.startswith("scan 7 ") and message.isprintable() for message in messages)
-    assert slowest < 10
     assert tuple(capfd.readouterr()) == ("", "")

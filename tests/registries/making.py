@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, event, select
+from sqlalchemy.engine import Engine
 
 from genmed.ground.errors import StorageError
 from genmed.records.registry import CheckpointRow, EvaluationRow, Registry, RunRow, VerificationRow, open_registry
@@ -114,3 +115,18 @@ def _begin(target: Any, told: dict[str, str], *arguments: object) -> None:
 def run_processes(target: Any, root: Path, count: int, server: ForkServerContext) -> None:
     with started(target, root, count, server):
         pass
+
+
+@contextmanager
+def watch_queries() -> Iterator[list[str]]:
+    """The statements that this process sends to any registry meanwhile."""
+    sent: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        sent.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)

@@ -12,7 +12,7 @@ from genmed.ground.errors import StorageError
 from genmed.records.registry import Registry, open_place, parse_place, refusals
 from genmed.records.registry import postgresql as registry_on_server
 from genmed.records.registry.tables import RUNS
-from tests.registries.making import make_registry, make_run
+from tests.registries.making import make_registry, make_run, watch_queries
 from tests.registries.postgresql import USER, Server
 from tests.resuming.runs import wait_for
 
@@ -46,10 +46,8 @@ def test_server_that_stays_away_is_told(
     monkeypatch.setattr(refusals, "SILENCE", 0.1)
     postgresql.stop()
     try:
-        start = time.monotonic()
         with pytest.raises(StorageError, match=r"does not answer: connection .*: Connection refused") as told:
             registry.with_patience(0.5).beat("3fa9c2d1")
-        assert 0.5 <= time.monotonic() - start < 5
         assert "start the server" in told.value.hint
         assert [record.getMessage().rpartition(";")[2] for record in caplog.records] == [" waiting up to 0 s"]
         with pytest.raises(StorageError, match="does not answer"):
@@ -149,8 +147,7 @@ def test_place_among_too_many_connections_is_waited_for(postgresql: Server, tmp_
 
 def test_constraint_that_a_write_breaks_is_no_reason_to_wait(url: str, tmp_path: Path) -> None:
     registry = make_registry(tmp_path, make_run())
-    start = time.monotonic()
-    with pytest.raises(StorageError, match="out of range"):
+    with pytest.raises(StorageError, match="out of range"), watch_queries() as sent:
         registry.write(lambda connection: connection.execute(text("UPDATE runs SET seed = seed * 1e30")))
-    assert time.monotonic() - start < 5
+    assert sum(query.startswith("UPDATE") for query in sent) == 1  # not tried again
     assert isinstance(registry, Registry)

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from functools import partial
@@ -156,9 +155,7 @@ def test_two_hosts_give_the_same_trace_and_a_cut_link_ends_in_an_exact_resume(
     begun = (genmed.root / "runs").glob
     wait_for(lambda: any(begun("cut-*")) and read_document(genmed, "cut")["checkpoint_step"] >= 10, 120)
     hosts.cut()
-    cut = time.monotonic()
-    leader, *others = (member.wait() for member in members)
-    assert time.monotonic() - cut < PATIENCE + 20
+    leader, *others = (member.wait(PATIENCE + 60) for member in members)  # raises TimeoutError
     assert {leader.code, *(other.code for other in others)} == {1}
     message = leader.json["error"]["message"]
     assert re.match("rank 0 lost contact with |rank 1 on host-a: lost contact with ", message), message

@@ -34,9 +34,12 @@ def digest_names(names: Iterable[str]) -> str:
     return f"{FAST_ALGORITHM}:" + xxhash.xxh3_128_hexdigest("\0".join(names).encode())
 
 
-def digest_pixels(image: Any) -> str:
-    """Of one image: a C-contiguous uint8 or uint16 array, with its shape, and its dtype where that is not uint8."""
-    kind = "" if image.dtype == "uint8" else str(image.dtype)
+def digest_pixels(image: Any, bits: int | None = None) -> str:
+    """Of one image: a C-contiguous uint8 or uint16 array, with its shape, and its dtype where that is not uint8.
+
+    bits: how many bits of a value are used, where a file's header says so.
+    """
+    kind = ("" if image.dtype == "uint8" else str(image.dtype)) + (f" of {bits} bits" if bits else "")
     state = xxhash.xxh3_128(f"{image.shape!r}{kind}".encode())
     state.update(image)
     return f"{FAST_ALGORITHM}:{state.hexdigest()}"

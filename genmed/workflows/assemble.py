@@ -29,7 +29,7 @@ from genmed.ground.wording import say_count
 from genmed.parts.data.augmentation import choose_strength
 from genmed.parts.data.cache import Entry, ImageBytes, open_images
 from genmed.parts.data.datasets import find_dataset
-from genmed.parts.data.images import Preparation
+from genmed.parts.data.images import ImageFiles, Preparation
 from genmed.parts.data.labelling import apply_choices
 from genmed.parts.data.patients import settle_patients
 from genmed.parts.data.records import SPLITS, UNKNOWN, DatasetFacts, Records
@@ -132,6 +132,8 @@ def read_records(config: Config) -> Records:
         records = facts.load_records(Path(config.data.root), config)
     if config.data.colour != "auto":
         records = replace(records, colour=config.data.colour)
+    if isinstance(records.images, ImageFiles):
+        records = replace(records, images=replace(records.images, bits=config.data.bits))
     records = settle_patients(records, config.data.patient_pattern)
     if records.patients and records.studies:  # patients number their studies each by itself
         pairs = zip(records.patients, records.studies, strict=True)

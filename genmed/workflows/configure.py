@@ -1,7 +1,9 @@
 """From flags, variables and files to one config that can be trained; without torch."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from genmed.records.environment import count_default_threads
 from genmed.workflows.code import check_code_files
 from genmed.workflows.tensorboard import check_package
 
+PATHS = {"data.root", "data.dataset", "manifest.file", "model.name", "model.weights", "run.code_files"}
+"""Keys whose values are paths, or may be."""
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -43,6 +47,9 @@ def configure(
     layers: list[Layer] = [layer_of_file(file)] if file else []
     layers.append(layer_of_environment(os.environ if environ is None else environ))
     layers.append(layer_of_flags(flags, origins or {key: f"argument {key}" for key in flags}, settings))
+    layers = [
+        replace(layer, values={key: _expand(key, value) for key, value in layer.values.items()}) for layer in layers
+    ]
     first = resolve(layers).config
     dataset = find_dataset(first.data.dataset)
     defaults = layer_of_defaults(dataset.defaults, f"default for {dataset.name}")
@@ -52,6 +59,25 @@ def configure(
     resolved = resolve([defaults, threads, layer_of_defaults(root, f"default for {dataset.name}"), *layers])
     check(resolved.config)
     return ResolvedConfig(_with_absolute_paths(resolved.config), resolved.origins)
+
+
+def _expand(key: str, value: Any) -> Any:
+    """A path with `~` and `$VARIABLE` resolved, of those keys that hold paths; a path that exists stays as it is.
+
+    Raises ConfigError for a variable that is not set.
+    """
+    if key not in PATHS:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_expand(key, entry) for entry in value]
+    if not isinstance(value, str) or Path(value).exists():
+        return value
+    expanded = os.path.expandvars(os.path.expanduser(value))
+    if unset := re.search(r"\$\{?(\w+)", expanded):
+        raise ConfigError(
+            f"{key} is {value}, and the variable {unset[1]} is not set", "set it, or write the path in full"
+        )
+    return expanded
 
 
 def check(config: Config) -> None:

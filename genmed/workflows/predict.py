@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,8 @@ from genmed.ground.errors import RequestError
 from genmed.ground.sealed import read_sealed
 from genmed.ground.wording import name_some, say_count
 from genmed.parts.data.cache import ImageBytes, ImageDigests
-from genmed.parts.data.images import Preparation, read_image
-from genmed.parts.data.layout import IMAGES
+from genmed.parts.data.images import Preparation, is_image_file, read_image
+from genmed.parts.data.layout import IMAGES, walk
 from genmed.parts.data.loader import Batch, Rows
 from genmed.parts.data.records import Labels, Pixels
 from genmed.parts.metrics import Scores
@@ -70,14 +69,14 @@ def list_named(paths: Sequence[Path]) -> list[Path]:
             raise RequestError(f"no image {path}", "name files, or folders with images in them")
         inside = sorted(_walk(path)) if path.is_dir() else [path]
         if not inside:
-            raise RequestError(f"no images in {path}", f"known by their names: {', '.join(IMAGES)}")
+            raise RequestError(f"no images in {path}", f"known by their names ({', '.join(IMAGES)}), or as DICOM")
         found.update(dict.fromkeys(inside))
     return list(found)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for inner, _, files in os.walk(folder):
-        yield from (Path(inner) / file for file in files if file.lower().endswith(IMAGES) and file[0] != ".")
+    for inner, files in walk(folder):
+        yield from (inner / file for file in files if is_image_file(inner / file))
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def _prepare(images: Sequence[Path], preparation: Preparation, kind: _Kind | Non
     prepared = np.empty((len(images), *preparation.shape), dtype=np.uint8)
     strange = []
     for row, path in enumerate(images):
-        image = read_image(path)
+        image = read_image(path, preparation.bits)
         if kind and (why := kind.find_strange(image.pixels)):
             strange.append(f"{path} is {why}")
         prepared[row] = preparation.apply(image)

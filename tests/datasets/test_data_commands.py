@@ -373,8 +373,8 @@ def test_dicom_bits_and_inverted_files_are_counted_and_colour_is_told(genmed: Ge
     found = result.json
     assert found["depths"] == [
         {"bits": 8, "dicom": False, "images": 2, "greatest": None},
-        {"bits": 10, "dicom": True, "images": 2, "greatest": None},
-        {"bits": 12, "dicom": True, "images": 2, "greatest": None},
+        {"bits": 10, "dicom": True, "images": 2, "greatest": 980},
+        {"bits": 12, "dicom": True, "images": 2, "greatest": 988},
     ]
     assert (found["monochrome1"], found["colour"]) == (3, 2)
     assert found["formats"] == {".dcm": 4, ".png": 2}

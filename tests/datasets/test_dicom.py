@@ -460,7 +460,7 @@ def test_compressed_bytes_that_claim_a_huge_image_are_refused_before_memory_is_t
 def test_facts_are_those_of_the_header(tmp_path):
     content = make_dicom(tmp_path / "image.dcm", np.zeros((3, 5), dtype=np.uint16), bits_stored=12).read_bytes()
     facts = read_facts(content, "image")
-    assert facts == dicom.DicomFacts(3, 5, 12, "MONOCHROME2", "Explicit VR Little Endian", "DX")
+    assert facts == dicom.DicomFacts(3, 5, 12, "MONOCHROME2", "Explicit VR Little Endian", "DX", has_window=False)
     with pytest.raises(DataError, match=r"^image is not DICOM$"):
         read_facts(b"words", "image")
 

@@ -5,6 +5,7 @@ import errno
 import io
 import logging
 import os
+import re
 import stat
 import threading
 import warnings
@@ -30,8 +31,13 @@ MAX_BYTES = 2**31
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
 """What is read by Pillow; none of them starts another program, as PostScript would."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".pgm", ".ppm", ".jp2")
-DICOM_SUFFIXES = (".dcm", ".dicom", ".dic")
+DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
+READING = "genmed's reading 2"
+"""Part of what a cache is found by: another number where a file gives other pixels than before."""
 PHOTOMETRIC, BITS_PER_SAMPLE, WHITE_IS_ZERO = 262, 258, 0  # of TIFF
+ORIENTATION = 274  # of EXIF; 1: as stored
+COLOUR_OF_PNG = (2, 4, 6)
+"""Colour types of PNG with several values a pixel."""
 _one_at_a_time = threading.Lock()
 
 
@@ -41,6 +47,8 @@ class ImageFiles:
 
     root: Path
     names: tuple[str, ...]
+    bits: int | None = None
+    """`data.bits`, for DICOM without a window."""
 
     @cached_property
     def _prefix(self) -> str:
@@ -65,13 +73,14 @@ class ImageFiles:
             raise DataError(f"cannot read {self.path(row)}: {_reason(error)}") from None
 
     def read(self, row: int) -> RawImage:
-        return read_image(self.path(row))
+        return read_image(self.path(row), self.bits)
 
     def decoders(self) -> Sequence[str]:
         from PIL import __version__, features
 
-        found = [f"pillow {__version__}", *(f"{name} {features.version(name)}" for name in ("jpg", "zlib"))]
-        if any(name.lower().endswith(DICOM_SUFFIXES) for name in self.names):
+        libraries = (f"{name} {features.version(name)}" for name in ("jpg", "zlib"))
+        found = [READING, f"pillow {__version__}", *libraries]
+        if not all(name.lower().endswith(SUFFIXES) for name in self.names):
             from genmed.parts.data.dicom import decoder_versions
 
             found += decoder_versions()
@@ -87,7 +96,7 @@ class Preparation:
     channels: int = 1
     """1: grey; 3: RGB."""
     bits: int | None = None
-    """Of files with 16 bits a value: how many of them are used; None: all."""
+    """Of files with 16 bits a value: how many of them are used; None: as many as the file says, else all."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -99,7 +108,7 @@ class Preparation:
 
     def apply(self, image: RawImage) -> Pixels:
         """(C, S, S) uint8. Pillow converts and resizes bytes in integers: equal on every CPU."""
-        pixels = _to_bytes(image, self.bits)
+        pixels = _to_bytes(image.pixels, image.bits or self.bits)
         if pixels.ndim == 3 and self.channels == 1:
             pixels = np.asarray(Image.fromarray(pixels).convert("L"))
         height, width = pixels.shape[:2]
@@ -115,12 +124,14 @@ class Preparation:
         return np.ascontiguousarray(square.transpose(2, 0, 1))
 
 
-def read_image(path: Path) -> RawImage:
-    """The pixels of a file and its digest, read once.
+def read_image(path: Path, bits: int | None = None) -> RawImage:
+    """The pixels of a file and its digest, read once, turned as EXIF says.
 
-    Alpha is dropped, palettes and other colour models become RGB, colours that are all equal become grey. Raises
-    DataError with the file and the reason where it is unreadable, cut short, at odds with its checksums, of several
-    frames, or larger than 20,000 px a side or 178,956,970 px in all.
+    Alpha is dropped, palettes and other colour models become RGB, colours that are all equal become grey. DICOM is
+    known by its content, whatever the file is called. bits: how many bits of a value DICOM without a window uses.
+
+    Raises DataError with the file and the reason where it is unreadable, cut short, at odds with its checksums, of
+    several frames, or larger than 20,000 px a side or 178,956,970 px in all.
     """
     try:
         _check_file(path)
@@ -131,11 +142,40 @@ def read_image(path: Path) -> RawImage:
     if not content:
         raise DataError(f"{path} is empty (0 bytes)")
     digest = digest_bytes(content)
-    if path.suffix.lower() in DICOM_SUFFIXES:
-        from genmed.parts.data.dicom import decode_dicom
+    if is_dicom(content, path.name):
+        from genmed.parts.data.dicom import read_dicom
 
-        return RawImage(decode_dicom(content, str(path)), digest)
-    return RawImage(decode(content, str(path)), digest)
+        pixels, greatest = read_dicom(content, str(path), bits)
+        return RawImage(pixels, digest, greatest=greatest)
+    pixels, depth = decode(content, str(path))
+    return RawImage(pixels, digest, depth)
+
+
+def is_dicom(content: bytes, name: str) -> bool:
+    """Whether a file is DICOM: by its preamble, or without one by its name or its first element.
+
+    content: the whole file, or its first 132 bytes. An element of group 2 or 8 counts where the name has no suffix, as
+    of scanners and archives: IM000001, 1.2.840.113619.2.1.
+    """
+    if content[128:132] == b"DICM":
+        return True
+    lower = name.lower()
+    bare = content[:2] in (b"\x02\x00", b"\x08\x00") and content[2:3] < b"\x20" and not re.search(r"\.[a-z]\w*$", lower)
+    return lower.endswith(DICOM_SUFFIXES) or bare
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether a file is taken for an image: by its suffix, or as DICOM by its content; a DICOMDIR only lists others."""
+    name = path.name.lower()
+    if name.endswith((*SUFFIXES, *DICOM_SUFFIXES)):
+        return True
+    if name == "dicomdir" or not path.is_file():  # a pipe would be waited for
+        return False
+    try:
+        with open(path, "rb") as file:
+            return is_dicom(file.read(132), name)
+    except OSError:
+        return False
 
 
 def _check_file(path: Path) -> None:
@@ -147,8 +187,11 @@ def _check_file(path: Path) -> None:
         raise DataError(f"{path} has {status.st_size:,} bytes; an image of 2 GiB is the largest that is read")
 
 
-def decode(content: bytes, name: str) -> npt.NDArray[Any]:
-    """(H, W) or (H, W, 3) uint8 or uint16. Raises DataError with the name."""
+def decode(content: bytes, name: str) -> tuple[npt.NDArray[Any], int | None]:
+    """(H, W) or (H, W, 3) uint8 or uint16; and how many bits of a value are used, where the header says so.
+
+    Raises DataError with the name.
+    """
     log = logging.getLogger("PIL")
     if not log.handlers:
         log.addHandler(logging.NullHandler())  # else Python prints what it logs of odd files
@@ -166,7 +209,10 @@ def decode(content: bytes, name: str) -> npt.NDArray[Any]:
                 image.load()
             if image.format == "PNG":
                 _check_png(content, name)
-            return _to_array(image, name)
+            depth = _find_depth(image)
+            if image.format == "PNG" and content[24] == 16 and content[25] in COLOUR_OF_PNG:
+                return _turn(_read_deep_png(content), image), depth
+            return _turn(_to_array(image, name), image), depth
     except DataError:
         raise
     except Image.DecompressionBombError:
@@ -178,6 +224,40 @@ def decode(content: bytes, name: str) -> npt.NDArray[Any]:
     except Exception as error:  # a decoder at odds with its bytes fails in any way
         raise_fault(error, name)
         raise DataError(f"{name} is damaged: {_reason(error)}") from None
+
+
+def _find_depth(image: Image.Image) -> int | None:
+    """How many bits a value of a TIFF has, where Pillow gives fewer than 16 in 16."""
+    if image.format != "TIFF" or not image.mode.startswith("I;16"):
+        return None
+    bits = int(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0])
+    return bits if bits < 16 else None
+
+
+def _read_deep_png(content: bytes) -> npt.NDArray[Any]:
+    """(H, W) or (H, W, 3) uint16: Pillow gives only the upper 8 bits of each colour."""
+    import torch
+    from torchvision.io import decode_png
+
+    planes = decode_png(torch.frombuffer(bytearray(content), dtype=torch.uint8)).numpy()
+    return _merge_equal(planes[:3].transpose(1, 2, 0) if len(planes) > 2 else planes[0])
+
+
+def _turn(pixels: npt.NDArray[Any], image: Image.Image) -> npt.NDArray[Any]:
+    """As it is to be shown, by the orientation of EXIF; Pillow turns a TIFF itself."""
+    if image.format == "TIFF":
+        return pixels
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # damaged EXIF says nothing
+        return pixels
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def raise_fault(error: Exception, name: str) -> None:
@@ -233,9 +313,16 @@ def _to_array(image: Image.Image, name: str) -> npt.NDArray[Any]:
     if image.mode in ("1", "L", "LA", "La"):
         return np.asarray(image.convert("L"), dtype=np.uint8)
     colours = np.asarray(image.convert("RGB"), dtype=np.uint8)
+    return _merge_equal(colours)
+
+
+def _merge_equal(colours: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(H, W) where the colours of (H, W, 3) are all equal."""
+    if colours.ndim == 2:
+        return colours
     red, green, blue = (colours[..., channel] for channel in range(3))
     grey = np.array_equal(red, green) and np.array_equal(red, blue)
-    return np.ascontiguousarray(red) if grey else colours
+    return np.ascontiguousarray(red) if grey else np.ascontiguousarray(colours)
 
 
 def _invert(pixels: npt.NDArray[np.uint16], image: Image.Image) -> npt.NDArray[np.uint16]:
@@ -246,12 +333,12 @@ def _invert(pixels: npt.NDArray[np.uint16], image: Image.Image) -> npt.NDArray[n
     return np.asarray(2 ** int(tags[BITS_PER_SAMPLE][0]) - 1 - pixels, dtype=np.uint16)
 
 
-def _to_bytes(image: RawImage, bits: int | None) -> Pixels:
+def _to_bytes(pixels: npt.NDArray[Any], bits: int | None) -> Pixels:
     """8 bits by the depth of the file: never by the extremes of one image, and not clipped as Pillow does."""
-    if image.pixels.dtype == np.uint8:
-        return np.asarray(image.pixels, dtype=np.uint8)
+    if pixels.dtype == np.uint8:
+        return np.asarray(pixels, dtype=np.uint8)
     most = 2 ** (bits or 16) - 1
-    scaled = (np.minimum(image.pixels, most).astype(np.uint32) * 255 + most // 2) // most
+    scaled = (np.minimum(pixels, most).astype(np.uint32) * 255 + most // 2) // most
     return np.asarray(scaled, dtype=np.uint8)
 
 

@@ -12,6 +12,8 @@ from genmed.parts.data.images import DICOM_SUFFIXES, SUFFIXES
 from genmed.parts.data.tables import SAME_NAME, Rewriting, check_all_plain
 
 IMAGES = SUFFIXES + DICOM_SUFFIXES
+HIDDEN = (".", "__")
+"""Begins the names of files and folders that are passed over, as `__MACOSX`."""
 SIDES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "tune", "tuning"), "val"),
@@ -123,9 +125,26 @@ def match_files(root: Path, names: Sequence[str], table: Path, on_mismatch: str)
 
 def _walk_images(root: Path) -> Iterator[str]:
     """The path of each image below the root."""
-    for inner, _, files in os.walk(root):
-        folder = PurePosixPath(Path(inner).relative_to(root).as_posix())
+    for inner, files in walk(root):
+        folder = PurePosixPath(inner.relative_to(root).as_posix())
         yield from (str(folder / file) for file in files if file.lower().endswith(IMAGES))
+
+
+def walk(top: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder from `top` down that is not hidden, with its files, in order of their names.
+
+    Linked folders are followed. Each folder is taken once, under its first name, so that links in a circle end.
+    """
+    taken = {(os.stat(top).st_dev, os.stat(top).st_ino)}
+    for inner, folders, files in os.walk(top, followlinks=True):
+        shown = []
+        for name in sorted(folders):
+            status = os.stat(os.path.join(inner, name))
+            if not name.startswith(HIDDEN) and (status.st_dev, status.st_ino) not in taken:
+                taken.add((status.st_dev, status.st_ino))
+                shown.append(name)
+        folders[:] = shown
+        yield Path(inner), sorted(name for name in files if not name.startswith(HIDDEN))
 
 
 def _find_cause(missing: Sequence[str], present: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genmed.ground.errors import ConfigError, DataError
+from genmed.ground.fingerprints import digest_pixels
 from genmed.parts.data.traits import TRAITS
 
 Pixels = npt.NDArray[np.uint8]
@@ -33,6 +34,15 @@ class RawImage:
     """(H, W), or (H, W, 3) where it is in colour: equal channels are one. Black is 0."""
     digest: str
     """`sha256:` of what the image was read from: the file's bytes."""
+    bits: int | None = None
+    """How many of 16 bits a value has, where the file's header says that they are fewer."""
+    greatest: int = 0
+    """The greatest stored value of a grey DICOM image, whose pixels are 8 bits already; else 0."""
+
+    @property
+    def decoded(self) -> str:
+        """Digest of the pixels, and of their depth where that is not the usual one."""
+        return digest_pixels(np.ascontiguousarray(self.pixels), self.bits)
 
 
 class ImageSource(Protocol):

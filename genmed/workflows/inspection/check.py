@@ -19,7 +19,7 @@ from genmed.records.config import Config
 from genmed.records.environment.cores import count_usable_processors
 from genmed.workflows.assemble import read_records
 from genmed.workflows.inspection.groups import Group, find_equal_groups, find_near_groups
-from genmed.workflows.inspection.looking import look_at_images
+from genmed.workflows.inspection.looking import Look, look_at_images
 from genmed.workflows.inspection.report import (
     Check,
     Depth,
@@ -32,6 +32,7 @@ from genmed.workflows.oddities import find_unlearnable
 from genmed.workflows.reporting import Reporter
 
 LEAST_BITS = 9  # of `data.bits`
+MOSTLY = 0.5
 
 
 def check_data(config: Config, reporter: Reporter) -> Check:
@@ -80,6 +81,7 @@ def check_data(config: Config, reporter: Reporter) -> Check:
             *records.notes,
             *_note_left_out(records),
             *_note_depths(depths, config.data.bits),
+            *_note_dicom(looks, config.data.bits),
             *_note_colour(records, in_colour),
             *_note_labels(records, sides),
             *_note_groups(equal, near),
@@ -161,7 +163,8 @@ def _note_groups(equal: Sequence[Group], near: Sequence[Group]) -> list[str]:
 
 
 def _note_depths(depths: Sequence[Depth], bits: int | None) -> list[str]:
-    greatest = max((depth.greatest for depth in depths if depth.greatest is not None), default=None)
+    deep = [depth for depth in depths if depth.bits == 16 and not depth.dicom]
+    greatest = max((depth.greatest for depth in deep if depth.greatest is not None), default=None)
     if greatest is None:
         return []
     needed = max(greatest.bit_length(), LEAST_BITS)
@@ -173,6 +176,25 @@ def _note_depths(depths: Sequence[Depth], bits: int | None) -> list[str]:
     if bits is not None and needed > bits:
         return [f"data.bits is {bits}, but there are values up to {greatest}: all above {2**bits - 1} is white"]
     return []
+
+
+def _note_dicom(looks: Sequence[Look], bits: int | None) -> list[str]:
+    """DICOM without a window that is dark, and DICOM whose window makes most of it white."""
+    told = []
+    dark = [look for look in looks if not look.has_window and look.greatest < 2 ** (look.bits - 2)]
+    if dark and bits is None:
+        greatest, most = max(look.greatest for look in dark), max(2**look.bits - 1 for look in dark)
+        needed = max(greatest.bit_length(), LEAST_BITS)
+        told.append(
+            f"{say_count(len(dark), 'image')} of DICOM without a window use a small part of their range (up to"
+            f" {greatest} of {most}) and are dark: --set data.bits={needed} if white is {2**needed - 1}"
+        )
+    if white := sum(look.white > MOSTLY for look in looks):
+        told.append(
+            f"{say_count(white, 'image')} of DICOM mostly white: more than half of the pixels lie above the window,"
+            " which may be one for fewer bits than the image has"
+        )
+    return told
 
 
 def _note_colour(records: Records, in_colour: int) -> list[str]:

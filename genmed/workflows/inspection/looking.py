@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from genmed.ground.errors import DataError
-from genmed.ground.fingerprints import digest_pixels
 from genmed.parts.data.duplicates import hash_image
-from genmed.parts.data.images import DICOM_SUFFIXES, ImageFiles
+from genmed.parts.data.images import ImageFiles, is_dicom
 from genmed.parts.data.processes import Progress, run_over_rows
 from genmed.parts.data.records import ImageSource
+
+if TYPE_CHECKING:
+    from genmed.parts.data.dicom import DicomFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +30,14 @@ class Look:
     bits: int = 0
     """8 or 16 as decoded; of DICOM, as stored."""
     greatest: int = 0
-    """The greatest value, of an image decoded to 16 bits; else 0."""
+    """The greatest value, of an image decoded to 16 bits and of grey DICOM, where it is the stored one; else 0."""
     in_colour: bool = False
     photometric: str = ""
     """Of DICOM: MONOCHROME1, MONOCHROME2, RGB, ...; else empty."""
+    has_window: bool = True
+    """Whether the file says which values are shown; of other files than DICOM it does."""
+    white: float = 0.0
+    """Share of the pixels of DICOM that are as white as can be."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +46,24 @@ class _Looker:
 
     def __call__(self, row: int) -> Look:
         try:
-            pixels = self.images.read(row).pixels
-            bits, photometric = _read_header(self.images, row)
+            image = self.images.read(row)
+            facts = _read_facts(self.images, row)
         except DataError as error:
             return Look(reason=error.say())
+        pixels = image.pixels
         height, width = pixels.shape[:2]
         deep = pixels.dtype == np.uint16
         return Look(
-            digest=digest_pixels(np.ascontiguousarray(pixels)),
+            digest=image.decoded,
             hash=hash_image(pixels).tobytes(),
             width=width,
             height=height,
-            bits=bits or (16 if deep else 8),
-            greatest=int(pixels.max()) if deep else 0,
+            bits=facts.bits_stored if facts else image.bits or (16 if deep else 8),
+            greatest=int(pixels.max()) if deep else image.greatest,
             in_colour=pixels.ndim == 3,
-            photometric=photometric,
+            photometric=facts.photometric if facts else "",
+            has_window=facts is None or facts.has_window,
+            white=float((pixels == 255).mean()) if facts else 0.0,
         )
 
 
@@ -66,15 +76,17 @@ def look_at_images(images: ImageSource, count: int, processes: int, progress: Pr
     return [found[row] for row in range(count)]
 
 
-def _read_header(images: ImageSource, row: int) -> tuple[int, str]:
-    """Bits stored and photometric interpretation of a DICOM file; (0, '') of any other."""
-    if not isinstance(images, ImageFiles) or not images.names[row].lower().endswith(DICOM_SUFFIXES):
-        return 0, ""
-    from genmed.parts.data.dicom import read_facts
-
+def _read_facts(images: ImageSource, row: int) -> "DicomFacts | None":
+    """What a DICOM file says of its image; None for any other."""
+    if not isinstance(images, ImageFiles):
+        return None
     path = images.path(row)
     try:
-        facts = read_facts(path.read_bytes(), str(path))
+        with open(path, "rb") as file:
+            if not is_dicom(file.read(132), path.name):
+                return None
+        from genmed.parts.data.dicom import read_facts
+
+        return read_facts(path.read_bytes(), str(path))
     except OSError as error:  # it was there a moment ago
         raise DataError(f"cannot read {path}: {error.strerror}") from None
-    return facts.bits_stored, facts.photometric

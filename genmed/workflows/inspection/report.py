@@ -62,7 +62,7 @@ class Depth:
     dicom: bool
     images: int
     greatest: int | None
-    """The greatest value in all of these, for 16 bits that are no DICOM."""
+    """The greatest value in all of these, for more than 8 bits; of DICOM, the greatest stored one."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,6 @@ def count_depths(looks: Sequence[Look]) -> list[Depth]:
     whole = [look for look in looks if not look.reason]
     for dicom, bits in sorted({(bool(look.photometric), look.bits) for look in whole}):
         these = [look for look in whole if (bool(look.photometric), look.bits) == (dicom, bits)]
-        greatest = max(look.greatest for look in these) if bits == 16 and not dicom else None
+        greatest = max(look.greatest for look in these) if bits > 8 else None
         found.append(Depth(bits, dicom, len(these), greatest))
     return found

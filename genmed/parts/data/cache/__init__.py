@@ -220,7 +220,7 @@ class _Decoder:
             return _Done(_Digester(self.images)(row), reason=error.say())
         prepared = self.preparation.apply(image)
         np.memmap(self.path, dtype=np.uint8, mode="r+", shape=self.shape)[row] = prepared
-        decoded = digest_pixels(np.ascontiguousarray(image.pixels))
+        decoded = image.decoded
         size = image.pixels.shape[0], image.pixels.shape[1]
         return _Done(image.digest, decoded, digest_pixels(prepared), image.pixels.ndim == 3, size)
 

@@ -20,6 +20,8 @@ def _collect() -> dict[str, DatasetFacts]:
 
 
 DATASETS = _collect()
+VOLUMES = ("organmnist3d", "nodulemnist3d", "adrenalmnist3d", "fracturemnist3d", "vesselmnist3d", "synapsemnist3d")
+"""The 3D sets of MedMNIST v2."""
 
 
 def find_dataset(name: str) -> DatasetFacts:
@@ -28,6 +30,10 @@ def find_dataset(name: str) -> DatasetFacts:
         path = find_user_file(name, "dataset")
         return _load(str(path.absolute()), name.rpartition(":")[2], path.stat().st_mtime_ns)
     if name not in DATASETS:
+        if name.lower().removeprefix("medmnist:") in VOLUMES:
+            raise ConfigError(
+                f"{name} is a 3D set of MedMNIST, whose volumes are not read", "choose one of the 2D sets"
+            )
         raise ConfigError(f"unknown dataset {name!r}", suggest(name, sorted(DATASETS)))
     return DATASETS[name]
 

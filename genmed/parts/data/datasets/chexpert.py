@@ -1,8 +1,10 @@
-"""CheXpert in its official layout, of any of its three releases: full size, small, batches."""
+"""CheXpert in its official layouts: full size, small, and full size in batches as its authors hand it out."""
 
+import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -39,8 +41,30 @@ TRAITS = {"sex": "Sex", "age": "Age", "view": "AP/PA"}
 LATERAL = "Frontal/Lateral"
 TABLES = {"train_val": "train.csv", "test": "valid.csv"}
 """The labels of the authors' own test set are not in the release, so papers report on valid.csv; it is our test."""
-NEEDS = "train.csv, train/, and if you have them valid.csv and valid/ (or the folder above, with CheXpert-v1.0*/)"
+NEEDS = (
+    "train.csv, train/, and if you have them valid.csv and valid/ (or the folder above, with CheXpert-v1.0*/;"
+    " or the folder of CheXpert-v1.0 batch 1 .../ to batch 4 .../)"
+)
+BATCH = re.compile(r"CheXpert-v1\.0 batch \d+\b.*")
 PLACE = re.compile(r"(?:.*/)?((?:train|valid)/(patient\d+)/(study\d+)/[^/]+)")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where tables and images of a release lie."""
+
+    top: Path
+    """The folder from which images are named."""
+    tables: Path
+    patients: Mapping[str, str] = field(default_factory=dict)
+    """Patient -> folder of the patient, from `top`, where images lie in batches."""
+
+    def place(self, name: str) -> str:
+        """The path from `top` of train/patient00001/study1/view1_frontal.jpg."""
+        if not self.patients:
+            return name
+        side, patient, rest = name.split("/", 2)
+        return f"{self.patients.get(patient, f'{side}/{patient}')}/{rest}"
 
 
 class Places(NamedTuple):
@@ -61,16 +85,18 @@ class Part(NamedTuple):
 
 def load_records(root: Path, config: Config) -> Records:
     """Reads both tables; patient and study are in the path. Raises DataError."""
-    top = _find_top(root)
-    sides = [side for side, name in TABLES.items() if (top / name).is_file()]
-    parts = [_read(top / TABLES[side], config) for side in sides]
+    layout = _find_layout(root)
+    top, tables = layout.top, layout.tables
+    sides = [side for side, name in TABLES.items() if (tables / name).is_file()]
+    parts = [_read(tables / TABLES[side], config) for side in sides]
     names, patients, studies = (list(chain(*columns)) for columns in zip(*(part.places for part in parts), strict=True))
     if len(parts) > 1 and len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise DataError(f"{twice} is in both train.csv and valid.csv of {top}", "it must be CheXpert's own tables")
+        raise DataError(f"{twice} is in both train.csv and valid.csv of {tables}", "it must be CheXpert's own tables")
     order = sorted(range(len(names)), key=names.__getitem__)
     ordered = [names[row] for row in order]
-    kept, notes = match_files(top, ordered, top / TABLES["train_val"], config.data.on_mismatch)
+    table = tables / TABLES["train_val"]
+    kept, notes = match_files(top, [layout.place(name) for name in ordered], table, config.data.on_mismatch)
     rows = [order[row] for row in kept]
     ids = tuple([names[row] for row in rows])
     official = [side for side, part in zip(sides, parts, strict=True) for _ in part.places.names]
@@ -80,7 +106,7 @@ def load_records(root: Path, config: Config) -> Records:
         ids=ids,
         classes=CLASSES,
         labels=np.concatenate([part.labels for part in parts])[rows],
-        images=ImageFiles(top, ids),
+        images=ImageFiles(top, tuple(map(layout.place, ids))),
         patients=tuple([patients[row] for row in rows]),
         sites=("Stanford",) * len(rows),
         studies=tuple([studies[row] for row in rows]),
@@ -102,7 +128,31 @@ def _take(columns: Sequence[Sequence[str]], rows: Sequence[int]) -> tuple[str, .
 
 def check_layout(root: Path, config: Config) -> None:
     """Raises DataError where the table is missing or another's."""
-    read_header(_find_top(root) / TABLES["train_val"], ("Path", *CLASSES), TITLE)
+    read_header(_find_layout(root).tables / TABLES["train_val"], ("Path", *CLASSES), TITLE)
+
+
+def _find_layout(root: Path) -> Layout:
+    """One folder of tables and images, the root or the release's own in it; or batches, with the tables in one of them
+    or next to them."""
+    batches = sorted(
+        path for path in root.glob("CheXpert-v1.0 batch *") if BATCH.fullmatch(path.name) and path.is_dir()
+    )
+    tables = next((path for path in (root, *batches) if (path / TABLES["train_val"]).is_file()), None)
+    if batches and tables:
+        return Layout(root, tables, _list_patients(root, batches))
+    top = _find_top(root)
+    return Layout(top, top)
+
+
+def _list_patients(root: Path, batches: Sequence[Path]) -> dict[str, str]:
+    """Folder of each patient, from the root; in a batch itself, or in its train/ or valid/."""
+    found: dict[str, str] = {}
+    for batch in batches:
+        for folder in (batch, batch / "train", batch / "valid"):
+            if folder.is_dir():
+                place = folder.relative_to(root).as_posix()
+                found.update((name, f"{place}/{name}") for name in os.listdir(folder) if name.startswith("patient"))
+    return found
 
 
 def _find_top(root: Path) -> Path:

@@ -1,6 +1,5 @@
 """A folder of images with one folder a class: {train,val,test}/<class>/ or <class>/."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,9 +7,9 @@ from pathlib import Path
 
 from genmed.ground.errors import DataError
 from genmed.ground.wording import name_some, say_count
-from genmed.parts.data.images import ImageFiles
+from genmed.parts.data.images import ImageFiles, is_image_file
 from genmed.parts.data.labelling import one_of
-from genmed.parts.data.layout import IMAGES, SIDES, check_root, wrong_layout
+from genmed.parts.data.layout import HIDDEN, SIDES, check_root, walk, wrong_layout
 from genmed.parts.data.records import MACRO, DatasetFacts, Records, refuse_macro
 from genmed.parts.data.tables import SAME_NAME, check_plain, find_alike
 from genmed.records.config import Config
@@ -104,7 +103,7 @@ def _list(root: Path, folder: str) -> _Listing:
     for entry in sorted(filter(lambda entry: _is_shown(entry.name), top.iterdir())):
         if entry.is_dir():
             _list_class(root, entry, listing)
-        elif _is_image(entry.name):
+        elif is_image_file(entry):
             listing.without_class.append(entry.relative_to(root).as_posix())
     if not listing.images:
         raise DataError(f"{top} has no folders of classes with images in them", f"looked for {NEEDS}")
@@ -113,11 +112,10 @@ def _list(root: Path, folder: str) -> _Listing:
 
 def _list_class(root: Path, top: Path, listing: _Listing) -> None:
     before = len(listing.images)
-    for inner, folders, files in os.walk(top):
-        folders[:] = sorted(filter(_is_shown, folders))
-        place = Path(inner).relative_to(root).as_posix()
-        for file in sorted(filter(_is_shown, files)):
-            if _is_image(file):
+    for inner, files in walk(top):
+        place = inner.relative_to(root).as_posix()
+        for file in files:
+            if is_image_file(inner / file):
                 listing.images.append((check_plain(f"{place}/{file}", str(root)), top.name))
             else:
                 listing.others.append(f"{place}/{file}")
@@ -156,10 +154,6 @@ def _note_alike_classes(classes: Sequence[str]) -> list[str]:
     ]
 
 
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGES)
-
-
 def _check_classes(root: Path, found: list[tuple[str, str, str]]) -> tuple[str, ...]:
     classes = sorted({name for _, _, name in found})
     if MACRO in classes:
@@ -176,7 +170,7 @@ def _check_classes(root: Path, found: list[tuple[str, str, str]]) -> tuple[str, 
 
 
 def _is_shown(name: str) -> bool:
-    return not name.startswith((".", "__"))
+    return not name.startswith(HIDDEN)
 
 
 FACTS = DatasetFacts(

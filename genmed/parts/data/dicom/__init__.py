@@ -35,6 +35,8 @@ class DicomFacts:
     """The name of the encoding, as in the standard's registry."""
     modality: str
     """CR, DX, CT, ...; empty where the file does not say."""
+    has_window: bool
+    """Whether the file says which values are shown: by a window or a VOI table."""
 
 
 def decoder_versions() -> list[str]:
@@ -55,19 +57,26 @@ def read_facts(content: bytes, name: str) -> DicomFacts:
         dataset = parse(content, pixels=False)
         image = check_image(dataset)
         modality = str(dataset.get("Modality", None) or "")
+        syntax, window = image.syntax.name, bool(dataset.get("VOILUTSequence") or dataset.get("WindowWidth"))
         return DicomFacts(
-            image.rows, image.columns, image.bits_stored, image.photometric, image.syntax.name, printable(modality)
+            image.rows, image.columns, image.bits_stored, image.photometric, syntax, printable(modality), window
         )
 
 
-def decode_dicom(content: bytes, name: str) -> Bytes:
+def decode_dicom(content: bytes, name: str, bits: int | None = None) -> Bytes:
+    """The pixels of `read_dicom`."""
+    return read_dicom(content, name, bits)[0]
+
+
+def read_dicom(content: bytes, name: str, bits: int | None = None) -> tuple[Bytes, int]:
     """(H, W) uint8: grey values as a viewer shows them; 0 is black (air).
 
     content: a DICOM file of one frame, 8 or 16 bits allocated; name: what an error calls it. The scale is that of the
     VOI table or of the first window (a table goes before a window); where there is neither, all that Bits Stored allow,
-    never the extremes of the image. MONOCHROME1 and Presentation LUT Shape INVERSE both say "the lowest is white", and
-    C.8.11.3 pairs them: either or both invert, once. Padding (Pixel Padding Value, Range Limit) is 0. Colour becomes
-    grey by the weights of ITU-R 601, as in Pillow's convert("L"); of YBR, Y is just that.
+    never the extremes of the image; or `bits` of them, if these are fewer. MONOCHROME1 and Presentation LUT Shape
+    INVERSE both say "the lowest is white", and C.8.11.3 pairs them: either or both invert, once. Padding (Pixel Padding
+    Value, Range Limit) is 0. Colour becomes grey by the weights of ITU-R 601, as in Pillow's convert("L"); of YBR, Y is
+    just that. The second value is the greatest stored one of a grey image, as a pattern of bits; 0 for colour.
 
     Raises DataError with `name` and the reason: not DICOM, damaged, cut short, more than one frame, over 20,000 px a
     side, an encoding that is not read, windows or tables that the standard forbids, or pydicom is not installed.
@@ -77,8 +86,8 @@ def decode_dicom(content: bytes, name: str) -> Bytes:
         image = check_image(dataset)
         samples = decode_samples(dataset, image)
         if image.samples == 3:
-            return samples if samples.ndim == 2 else grey_of_colour(samples)
-        return look_up(make_grey_table(dataset, image), samples)
+            return samples if samples.ndim == 2 else grey_of_colour(samples), 0
+        return look_up(make_grey_table(dataset, image, bits), samples), int(samples.max())
 
 
 @contextlib.contextmanager

@@ -25,12 +25,15 @@ def look_up(table: Bytes, samples: npt.NDArray[Any]) -> Bytes:
     return grey
 
 
-def make_grey_table(dataset: Any, image: ImageFacts) -> Bytes:
-    """(2^Bits Stored,) uint8: the grey value of every pattern of stored bits."""
+def make_grey_table(dataset: Any, image: ImageFacts, bits: int | None = None) -> Bytes:
+    """(2^Bits Stored,) uint8: the grey value of every pattern of stored bits.
+
+    bits: how many of them are used, for an image without a window; None: all.
+    """
     stored = np.arange(1 << image.bits_stored, dtype=np.int64)
     if image.signed:
         stored[len(stored) // 2 :] -= len(stored)
-    values, slope, intercept, lowest, highest = _apply_modality(dataset, stored)
+    values, slope, intercept, lowest, highest = _apply_modality(dataset, stored, image, bits)
     if dataset.get("VOILUTSequence", None):
         grey = _apply_voi_table(dataset, values, slope, intercept)
     else:
@@ -42,7 +45,9 @@ def make_grey_table(dataset: Any, image: ImageFacts) -> Bytes:
     return grey
 
 
-def _apply_modality(dataset: Any, stored: Integers) -> tuple[Integers, Fraction, Fraction, Fraction, Fraction]:
+def _apply_modality(
+    dataset: Any, stored: Integers, image: ImageFacts, bits: int | None
+) -> tuple[Integers, Fraction, Fraction, Fraction, Fraction]:
     """Whole values, and slope and intercept that are still to be applied to them; the least and the most possible."""
     if dataset.get("ModalityLUTSequence", None):
         entries, first, bits = _read_table(dataset.ModalityLUTSequence[0], "Modality LUT")
@@ -52,7 +57,8 @@ def _apply_modality(dataset: Any, stored: Integers) -> tuple[Integers, Fraction,
     if slope == 0:
         raise Unreadable("has Rescale Slope 0")
     slope, intercept = Fraction(1) if slope is None else slope, intercept or Fraction(0)
-    ends = sorted(slope * int(end) + intercept for end in (stored.min(), stored.max()))
+    most = 1 << min(bits or image.bits_stored, image.bits_stored) - image.signed
+    ends = sorted(slope * end + intercept for end in (-most if image.signed else 0, most - 1))
     return stored, slope, intercept, ends[0], ends[1]
 
 

@@ -124,8 +124,9 @@ def test_deep_grey_png_is_turned_too(tmp_path: Path) -> None:
     assert np.array_equal(read_image(tmp_path / "a.png").pixels, np.rot90(RAMP, -1))
 
 
-def test_damaged_exif_turns_nothing(tmp_path: Path) -> None:
-    Image.fromarray(RAMP.astype(np.uint8)).save(tmp_path / "a.png", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage!", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\xff"])
+def test_damaged_exif_turns_nothing(tmp_path: Path, exif: bytes) -> None:
+    Image.fromarray(RAMP.astype(np.uint8)).save(tmp_path / "a.png", exif=exif)
     assert np.array_equal(read_image(tmp_path / "a.png").pixels, RAMP.astype(np.uint8))
 
 

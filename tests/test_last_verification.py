@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import signal
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from genmed.records.run_folder import RunFolder
 from genmed.workflows.early_stop import explain_early_stop
 from tests.harness import Genmed, edit_document
 from tests.registries.making import watch_queries
+from tests.test_step import NETWORK
 
 Arguments = Callable[..., list[object]]
 STEPS = 28
@@ -48,7 +50,13 @@ def test_last_verdict_is_shown_everywhere(trained: Genmed, tmp_path: Path) -> No
     verdict = genmed("verify", "latest", "--json")
     assert verdict.json["verdict"] == "identical"
     shown = genmed("show", "latest", "--json").json["verification"]
-    expected = {"verdict": "identical", "steps_compared": STEPS, "steps_total": STEPS, "segments": None}
+    expected = {
+        "verdict": "identical",
+        "steps_compared": STEPS,
+        "steps_total": STEPS,
+        "segments": None,
+        "outdated": False,
+    }
     assert {key: value for key, value in shown.items() if key != "created"} == expected
     assert genmed("list", "--json").json[0]["verification"] == shown
     day = f"{datetime.fromisoformat(shown['created']).astimezone():%Y-%m-%d}"
@@ -68,6 +76,23 @@ def test_last_verdict_is_shown_everywhere(trained: Genmed, tmp_path: Path) -> No
     assert genmed("verify", "latest", "--json").json["verdict"] == "not comparable"
     assert genmed("list", "--json").json[0]["verification"]["verdict"] == "not comparable"
     assert '<span class="badge bad">not comparable</span>' in (folder / "report.html").read_text()
+
+
+def test_verdict_from_before_a_resume_is_outdated(genmed: Genmed, tiny: Arguments, tmp_path: Path) -> None:
+    (tmp_path / "network.py").write_text(NETWORK)
+    killed = genmed(*tiny("--model", f"{tmp_path / 'network.py'}:build"), GENMED_TEST_KILL_AT="12")
+    assert killed.code == -signal.SIGKILL
+    genmed("list")  # the row says that its process is dead
+    assert genmed("verify", "latest", "--json").json["verdict"] == "identical"
+    assert genmed("list").out.splitlines()[1].split("\t")[5] == "identical"
+    assert genmed("resume", "latest", "--json").json["verification"]["outdated"] is True
+    assert genmed("list").out.splitlines()[1].split("\t")[5] == "outdated"
+    assert re.fullmatch(r"not since the run was resumed \(before: identical on .*\)", show(genmed)["verified"])
+    assert read_row(genmed)["verified"] == "outdated"
+    assert genmed("report", "latest").code == 0
+    assert "not verified" in (genmed.run_folder() / "report.html").read_text()
+    assert genmed("verify", "latest", "--json").code == 0
+    assert genmed("list").out.splitlines()[1].split("\t")[5] == "identical"
 
 
 def test_audit_of_segments_is_shown_as_such(trained: Genmed, tiny: Arguments, genmed: Genmed) -> None:

@@ -90,7 +90,9 @@ def list_runs(
         {
             **_describe(row, statuses[row.id], headlines[row.id]),
             "stopped_early": is_stopped_early(row.status, row.epochs_done, row.epochs_total),
-            "verification": describe_last(verified[row.id].report) if row.id in verified else None,
+            "verification": describe_last(verified[row.id].report, row.started or row.created)
+            if row.id in verified
+            else None,
         }
         for row in rows
     ]

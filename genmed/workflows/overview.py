@@ -64,7 +64,7 @@ def describe_run(folder: RunFolder) -> dict[str, Any]:
         "host": document.process["host"],
         "stopped_early": stopped,
         "stopped_because": explain_early_stop(document, _read_metrics(folder)) if stopped else None,
-        "verification": read_last(folder),
+        "verification": read_last(folder, document.started),
     }
 
 

@@ -18,12 +18,14 @@ from genmed.records.run_folder import RunFolder
 from genmed.workflows.known import open_true
 from genmed.workflows.listing import OWN, Choice, choose_runs, judge_status
 from genmed.workflows.places import check_place
+from genmed.workflows.verification.last import is_outdated
 
 IDENTITY = ("name", "id", "status", "created", "ended", "dataset", "model", "seed", "device", "parent", "tags", "note")
 PROGRESS = ("epochs_done", "epochs_total", "steps_done")
 DIGESTS = ("fingerprint", "trace_digest", "config_fingerprint", "data_fingerprint", "code_digest", "git_commit")
 VERIFIED = ("verified", "verified_at", "verified_steps", "verified_steps_total")
-"""Of the last verification: its verdict, when it was, how many steps were compared, and of how many."""
+"""Of the last verification: its verdict (`outdated`: the run was resumed since), when it was, how many steps were
+compared, and of how many."""
 ELSEWHERE = {"seed", "data.dataset", "model.name", "run.name", "run.tags", "run.note"}
 """Keys of the config that have a column under another name."""
 
@@ -71,7 +73,7 @@ def tabulate(root: Path, references: Sequence[str], choice: Choice) -> Table:
         {
             **{name: getattr(run, name) for name in (*IDENTITY, *PROGRESS, *DIGESTS)},
             "status": judge_status(run, root),
-            **_describe_verification(verified.get(run.id)),
+            **_describe_verification(verified.get(run.id), run.started or run.created),
             **{f"config.{key}": run.config.get(key) for key in differing},
             **_measure(metrics[run.id], RunFolder(root / run.path)),
         }
@@ -100,8 +102,9 @@ def _find_differing(runs: Sequence[RunRow]) -> list[str]:
     ]
 
 
-def _describe_verification(row: VerificationRow | None) -> Row:
-    values = (row.verdict, row.created, row.steps_compared, row.steps_total) if row else (None,) * len(VERIFIED)
+def _describe_verification(row: VerificationRow | None, started: datetime) -> Row:
+    verdict = "outdated" if row and is_outdated(row.report, started) else row and row.verdict
+    values = (verdict, row.created, row.steps_compared, row.steps_total) if row else (None,) * len(VERIFIED)
     return dict(zip(VERIFIED, values, strict=True))
 
 

@@ -14,6 +14,7 @@ from genmed.workflows.evaluation.over_seeds import add_seeds
 from genmed.workflows.evaluation.scored import Scored, read_scored
 from genmed.workflows.finished import check_complete
 from genmed.workflows.identity import read_config
+from genmed.workflows.verification.last import is_outdated
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Gathered:
     epochs: list[dict[str, float | None]]
     """The rows of metrics.csv."""
     verification: Mapping[str, Any] | None
-    """The last one."""
+    """The last one, unless the run was resumed since."""
     test: Scored
     """The run's own test, image by image."""
 
@@ -40,7 +41,7 @@ def gather(folder: RunFolder) -> Gathered:
     """Raises RequestError where the run is not complete; RecordError where its record is damaged."""
     document = folder.read()
     check_complete(document)
-    verifications = folder.read_verifications()
+    verifications = [line for line in folder.read_verifications() if not is_outdated(line, document.started)]
     return Gathered(
         document=document,
         config=read_config(folder, document),

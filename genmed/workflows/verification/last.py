@@ -22,7 +22,8 @@ def read_last(folder: RunFolder, started: datetime) -> dict[str, Any] | None:
 def describe_last(report: Mapping[str, Any], started: datetime) -> dict[str, Any]:
     """The keys under `verification` in `--json`.
 
-    report: a line of verifications.jsonl. started: when the run was last started or resumed. An audit of some segments has its own words as verdict (`3 of 40 segments identical`), and says how many.
+    report: a line of verifications.jsonl. started: when the run was last started or resumed. An audit of some segments
+    has its own words as verdict (`3 of 40 segments identical`), and says how many.
     """
     segments = report["segments"]
     checked = segments and {"checked": len(segments["checked"]), "total": segments["total"]}

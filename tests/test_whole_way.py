@@ -11,7 +11,7 @@ from tests.harness import Genmed
 Arguments = Callable[..., list[object]]
 KEYS = (
     "schema id name status path seed dataset model device epochs_done steps_done metrics fingerprint trace_digest"
-    " checkpoints parent accepted tags note hidden benchmark host"
+    " checkpoints parent accepted tags note hidden benchmark host stopped_early stopped_because verification"
 ).split()
 
 

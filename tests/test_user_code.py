@@ -390,3 +390,43 @@ def test_code_file_outside_the_models_folder_goes_by_name(prepared: Desk, tiny: 
     (tmp_path / "other" / "deep" / "units.yaml").write_text("a: 2\n")
     assert desk("resume", "latest").code == 0  # complete
     assert "code.files.units.yaml" in [entry["what"] for entry in desk("verify", "latest", "--json").json["cause"]]
+
+
+GENERATING = """
+import importlib.util
+import sys
+from pathlib import Path
+import nest
+import own
+from torch import nn
+
+place = Path(__file__).parent / "torchinductor_me" / "ab" / "cabc.py"
+spec = importlib.util.spec_from_file_location("cabc", place)
+sys.modules["cabc"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["cabc"])
+
+
+def build(num_classes):
+    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, num_classes))
+"""
+
+
+def test_what_libraries_carry_or_generate_is_not_the_users(prepared: Desk, tiny: Arguments, tmp_path: Path) -> None:
+    site = "site-packages"
+    described = "Metadata-Version: 2.1\nName: {}\nVersion: 1.0\n"
+    put(tmp_path, {
+        "work/net.py": GENERATING, "work/own.py": "", "work/torchinductor_me/ab/cabc.py": "",
+        f"{site}/nest/__init__.py": "import sys\nsys.path.append(__path__[0] + '/_vendor')\nimport carried\n",
+        f"{site}/nest-1.0.dist-info/METADATA": described.format("nest"),
+        f"{site}/nest-1.0.dist-info/RECORD": "nest/__init__.py,,\nnest/_vendor/carried.py,,\n",
+        f"{site}/nest/_vendor/carried.py": "",
+        f"{site}/nest/_vendor/carried-3.0.dist-info/METADATA": described.format("carried"),
+        f"{site}/nest/_vendor/carried-3.0.dist-info/RECORD": "carried.py,,\n",
+    })  # fmt: skip
+    desk = Desk(Genmed(prepared.genmed._context, tmp_path, prepared.genmed.cache), tmp_path)
+    result = desk(*tiny("--model", "net.py:build", "--epochs", 1), path=(site,))
+    assert result.code == 0, result.err
+    found = json.loads((desk.run / "environment.json").read_text())
+    assert {name for name in found["code"]["files"] if not name.startswith("genmed/")} == {"net.py", "own.py"}
+    assert found["packages"]["nest"] == "1.0"
+    assert "carried" not in {**found["packages"], **found["installed"]}

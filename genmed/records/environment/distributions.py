@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import sysconfig
@@ -21,6 +22,8 @@ TOP_LEVEL = re.compile(r"^([^/,\n]+)(?=[/,])", re.MULTILINE)
 VERSION = re.compile(r"^Version: *(.*)$", re.MULTILINE)
 NAME = re.compile(r"^Name: *(.*)$", re.MULTILINE)
 SITES = ("site-packages", "dist-packages")
+GENERATED = re.compile(r"/torchinductor_[^/]*/|/\.triton/")
+"""In the path of a module that `torch.compile` generated: it follows from the user's code and from torch's version."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ def _list_distributions(path: tuple[str, ...]) -> tuple[Distribution, ...]:
         if name and version:
             normal = normalise(name[1].strip())
             site = f"{entry.locate_file('')}".rstrip("/") + "/"
+            if _is_vendored(site):
+                continue
             record = entry.read_text("RECORD") or ""
             listed = entry.read_text("top_level.txt")
             modules = TOP_LEVEL.findall(record) if record else (listed or normal.replace("-", "_")).split()
@@ -74,6 +79,12 @@ def _list_distributions(path: tuple[str, ...]) -> tuple[Distribution, ...]:
             bare = frozenset(module.partition(".")[0] for module in modules)
             found.setdefault(normal, Distribution(normal, version[1].strip(), source, site, project, record, bare))
     return tuple(found.values())
+
+
+def _is_vendored(site: str) -> bool:
+    """Whether a folder lies in an installed package, to which its contents belong, as setuptools' copies of others do."""
+    parts = Path(site).parts
+    return parts[-1] not in SITES and any(part in SITES for part in parts)
 
 
 def normalise(name: str) -> str:
@@ -130,7 +141,7 @@ def _sort_out(modules: Mapping[str, ModuleType]) -> _Sorted:
     found = _Sorted(set(), {})
     for name, module in list(modules.items()):
         file, top = _find_file(module), name.partition(".")[0]
-        if not file or top in ("__main__", "__mp_main__") or _is_of_python(file):
+        if not file or top in ("__main__", "__mp_main__") or _is_of_python(file) or _is_generated(file):
             continue
         owner = _find_owner(file, sites, claims) or _find_owner(_find_file(sys.modules.get(top)), sites, claims)
         if owner:
@@ -156,6 +167,11 @@ def _find_file(module: ModuleType | None) -> str:
     """Empty for what has none: built-in modules, namespaces, what programs put there that is no module."""
     file = getattr(module, "__file__", None)
     return file if isinstance(file, str) else ""
+
+
+def _is_generated(file: str) -> bool:
+    cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    return bool(GENERATED.search(file)) or bool(cache and file.startswith(cache))
 
 
 @lru_cache(maxsize=1)

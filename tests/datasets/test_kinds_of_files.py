@@ -19,7 +19,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from genmed.ground.errors import ConfigError, DataError
 from genmed.parts.data.datasets import find_dataset
 from genmed.parts.data.dicom import read_facts
-from genmed.parts.data.images import ORIENTATION, Preparation, is_image_file, read_image
+from genmed.parts.data.images import ORIENTATION, PRECISION, Preparation, is_image_file, read_image
 from genmed.workflows.assemble import fingerprint_data, load_data, read_records
 from genmed.workflows.configure import configure
 from genmed.workflows.predict import list_named
@@ -191,6 +191,8 @@ def write_dicom_set(root: Path, **how: Any) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         noise = random.integers(0, 4096, (SIDE, SIDE)).astype(np.uint16)
         noise[0, 0] = 4095
+        if how.get("signed"):
+            noise = noise.astype(np.int16) - 2048
         make_dicom(folder / f"{number}.dcm", noise, bits_stored=16, **how)
     return root
 
@@ -313,3 +315,118 @@ def test_folder_whose_name_has_a_dollar_is_taken_as_it_is(tmp_path: Path) -> Non
 def test_3d_set_of_medmnist_is_called_so() -> None:
     with pytest.raises(ConfigError, match="medmnist:organmnist3d is a 3D set of MedMNIST, whose volumes are not read"):
         find_dataset("medmnist:organmnist3d")
+
+
+# Siblings of the above
+
+
+@pytest.mark.parametrize("bits", [None, 12])
+def test_pgm_that_says_its_depth_ignores_bits(tmp_path: Path, bits: int | None) -> None:
+    (tmp_path / "a.pgm").write_bytes(b"P5 16 16 4095\n" + RAMP.astype(">u2").tobytes())
+    assert np.abs(prepare(tmp_path / "a.pgm", bits) - EXPECTED).max() <= 1
+
+
+@pytest.mark.parametrize("bits", [None, 12])
+def test_jpeg_2000_of_12_bits_ignores_bits(tmp_path: Path, bits: int | None) -> None:
+    middle = 2**15 - 2**11  # what the file holds is the distance from the middle of the range
+    Image.fromarray(RAMP + np.uint16(middle)).save(tmp_path / "a.j2k", irreversible=False, no_jp2=True)
+    packed = bytearray((tmp_path / "a.j2k").read_bytes())
+    packed[PRECISION] = 12 - 1
+    (tmp_path / "a.jp2").write_bytes(packed)
+    assert np.abs(prepare(tmp_path / "a.jp2", bits) - EXPECTED).max() <= 1
+
+
+def test_deep_colour_ppm_uses_its_bits(tmp_path: Path) -> None:
+    (tmp_path / "a.ppm").write_bytes(b"P6 16 16 65535\n" + np.stack([RAMP] * 3, axis=-1).astype(">u2").tobytes())
+    assert np.abs(prepare(tmp_path / "a.ppm", 12) - EXPECTED).max() <= 1
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", ["none", "deflate"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_deep_colour_tiff_keeps_its_bits(tmp_path: Path, order: str, compression: str, channels: int) -> None:
+    colours = np.stack([RAMP, RAMP[::-1], RAMP.T, np.full_like(RAMP, 65535)][:channels], axis=-1)
+    packed = colours.astype(f"{order}u2").tobytes()
+    packed, number = (zlib.compress(packed), 8) if compression == "deflate" else (packed, 1)
+    entries: dict[int, list[int]] = {
+        256: [SIDE], 257: [SIDE], 258: [16] * channels, 259: [number], 262: [2], 273: [8], 274: [3], 277: [channels],
+        278: [SIDE], 279: [len(packed)],
+    }  # fmt: skip
+    if channels == 4:
+        entries[338] = [2]
+    packed += b"\0" * (len(packed) % 2)
+    start = 8 + len(packed)
+    table, rest = struct.pack(f"{order}H", len(entries)), b""
+    for tag, values in entries.items():
+        kind, code = (3, "H") if tag not in (273, 279) else (4, "I")
+        field = struct.pack(f"{order}{len(values)}{code}", *values)
+        if len(field) > 4:
+            place = start + 2 + 12 * len(entries) + 4 + len(rest)
+            rest, field = rest + field, struct.pack(f"{order}I", place)
+        table += struct.pack(f"{order}HHI", tag, kind, len(values)) + field.ljust(4, b"\0")
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", start)
+    (tmp_path / "a.tiff").write_bytes(head + packed + table + b"\0\0\0\0" + rest)
+    assert np.array_equal(read_image(tmp_path / "a.tiff").pixels, colours[::-1, ::-1, :3])
+
+
+def test_tiff_of_14_bits_is_refused_by_its_depth(tmp_path: Path) -> None:
+    entries = {256: 8, 257: 8, 258: 14, 259: 1, 262: 1, 273: 8, 277: 1, 278: 8, 279: 112}
+    body = b"II*\0" + struct.pack("<I", 120) + bytes(112) + struct.pack("<H", len(entries))
+    body += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries.items()) + b"\0\0\0\0"
+    (tmp_path / "a.tiff").write_bytes(body)
+    with pytest.raises(DataError, match=r"a\.tiff is a TIFF of 14 bits a value .* save it with 8 or 16 bits"):
+        read_image(tmp_path / "a.tiff")
+
+
+@pytest.mark.parametrize("name", ["a.dcm", "a.IMA"])
+def test_png_called_dicom_is_read(tmp_path: Path, name: str) -> None:
+    shutil.copy(write_grey(tmp_path / "a.png", RAMP), tmp_path / name)
+    assert np.array_equal(read_image(tmp_path / name).pixels, RAMP)
+
+
+def test_bare_dicom_called_png_is_read(tmp_path: Path) -> None:
+    make_dicom(tmp_path / "whole.dcm", RAMP, bits_stored=12, syntax=ImplicitVRLittleEndian)
+    stream = DicomBytesIO()
+    stream.is_little_endian, stream.is_implicit_VR = True, True
+    write_dataset(stream, dcmread(tmp_path / "whole.dcm"))
+    (tmp_path / "a.png").write_bytes(stream.getvalue())
+    assert np.abs(prepare(tmp_path / "a.png") - EXPECTED).max() <= 1
+
+
+def test_link_beside_its_folder_renames_no_image(tmp_path: Path) -> None:
+    making.save_image(tmp_path / "one" / "zz" / "a.png", making.draw_image(1, 1))
+    making.save_image(tmp_path / "one" / ".kept" / "b.png", making.draw_image(2, 1))
+    making.save_image(tmp_path / "two" / "a.png", making.draw_image(3, 1))
+    (tmp_path / "one" / "aa").symlink_to("zz")
+    (tmp_path / "one" / "shown").symlink_to(".kept")
+    records = read_records(making.configure("folder", tmp_path))
+    assert records.ids == ("one/shown/b.png", "one/zz/a.png", "two/a.png")
+
+
+def test_check_leaves_out_depths_that_files_say(genmed: Genmed, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for number in range(12):
+        folder = tmp_path / "data" / ("train", "test")[number % 2] / ("one", "two")[number // 2 % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        noise = random.integers(0, 4096, (SIDE, SIDE)).astype(">u2")
+        (folder / f"{number}.pgm").write_bytes(b"P5 16 16 4095\n" + noise.tobytes())
+    found = genmed("data", "check", tmp_path / "data", "--dataset", "folder", "--json", "--set", "data.bits=12").json
+    assert [note for note in found["notes"] if "bits" in note] == []
+
+
+def test_check_notes_signed_dicom_of_little_contrast(genmed: Genmed, tmp_path: Path) -> None:
+    root = write_dicom_set(tmp_path / "data", signed=True)
+    found = genmed("data", "check", root, "--dataset", "folder", "--json").json
+    assert found["depths"] == [{"bits": 16, "dicom": True, "images": 12, "greatest": 2047}]
+    note = "(up to 2047 of 32767) and have little contrast: --set data.bits=12 if white is 2047"
+    assert [entry.endswith(note) for entry in found["notes"] if "DICOM" in entry] == [True]
+
+
+@pytest.mark.parametrize(("signed", "greatest", "white"), [(False, 4095, 1023), (True, 2047, 511)])
+def test_check_notes_dicom_above_its_bits(
+    genmed: Genmed, tmp_path: Path, signed: bool, greatest: int, white: int
+) -> None:
+    root = write_dicom_set(tmp_path / "data", signed=signed)
+    found = genmed("data", "check", root, "--dataset", "folder", "--json", "--set", "data.bits=10").json
+    note = f"data.bits is 10, but DICOM without a window has values up to {greatest}: all above {white} is white"
+    assert [entry for entry in found["notes"] if "DICOM" in entry] == [note]

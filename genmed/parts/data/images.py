@@ -4,13 +4,15 @@ import contextlib
 import errno
 import io
 import logging
+import math
 import os
 import re
 import stat
+import sys
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from genmed.ground.errors import DataError, StorageError
 from genmed.ground.fingerprints import digest_bytes, digest_file
@@ -32,9 +34,16 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
 """What is read by Pillow; none of them starts another program, as PostScript would."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".pgm", ".ppm", ".jp2")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
-READING = "genmed's reading 2"
+READING = "genmed's reading 3"
 """Part of what a cache is found by: another number where a file gives other pixels than before."""
-PHOTOMETRIC, BITS_PER_SAMPLE, WHITE_IS_ZERO = 262, 258, 0  # of TIFF
+PHOTOMETRIC, BITS_PER_SAMPLE, SAMPLE_FORMAT, WHITE_IS_ZERO = 262, 258, 339, 0  # of TIFF
+TIFF = (b"II*\0", b"MM\0*")
+NOT_DICOM = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", *TIFF)
+"""Beginnings of other images, whatever their names."""
+SIZ = b"\xff\x4f\xff\x51"
+"""Beginning of a JPEG 2000 codestream: the markers SOC and SIZ."""
+PRECISION = 42
+"""Bytes from there to Ssiz, whose lower 7 bits are the bits of a value, less one (ISO/IEC 15444-1, A.5.1)."""
 ORIENTATION = 274  # of EXIF; 1: as stored
 COLOUR_OF_PNG = (2, 4, 6)
 """Colour types of PNG with several values a pixel."""
@@ -154,14 +163,16 @@ def read_image(path: Path, bits: int | None = None) -> RawImage:
 def is_dicom(content: bytes, name: str) -> bool:
     """Whether a file is DICOM: by its preamble, or without one by its name or its first element.
 
-    content: the whole file, or its first 132 bytes. An element of group 2 or 8 counts where the name has no suffix, as
-    of scanners and archives: IM000001, 1.2.840.113619.2.1.
+    content: the whole file, or its first 132 bytes. A first element of group 2 or 8 counts where the name has no
+    suffix, as of scanners and archives (IM000001, 1.2.840.113619.2.1), or that of another image, which never begins so.
     """
     if content[128:132] == b"DICM":
         return True
     lower = name.lower()
-    bare = content[:2] in (b"\x02\x00", b"\x08\x00") and content[2:3] < b"\x20" and not re.search(r"\.[a-z]\w*$", lower)
-    return lower.endswith(DICOM_SUFFIXES) or bare
+    if lower.endswith(DICOM_SUFFIXES):
+        return not content.startswith(NOT_DICOM)
+    bare = content[:2] in (b"\x02\x00", b"\x08\x00") and content[2:3] < b"\x20"
+    return bare and (lower.endswith(SUFFIXES) or not re.search(r"\.[a-z]\w*$", lower))
 
 
 def is_image_file(path: Path) -> bool:
@@ -188,7 +199,8 @@ def _check_file(path: Path) -> None:
 
 
 def decode(content: bytes, name: str) -> tuple[npt.NDArray[Any], int | None]:
-    """(H, W) or (H, W, 3) uint8 or uint16; and how many bits of a value are used, where the header says so.
+    """(H, W) or (H, W, 3) uint8 or uint16; and how many bits of a value are used, where the header says so: 16 where
+    the values were scaled to all of them.
 
     Raises DataError with the name.
     """
@@ -205,11 +217,15 @@ def decode(content: bytes, name: str) -> tuple[npt.NDArray[Any], int | None]:
                 raise DataError(f"{name} is {image.width} x {image.height} px")
             if (frames := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":
                 raise DataError(f"{name} holds {frames} images", "give each image a file of its own")
+            depth, deep = _find_depth(image, content), _find_deep_ppm(image, content)
             with mute_stderr() if image.format == "TIFF" else contextlib.nullcontext():
+                if _is_deep_tiff(image):
+                    return _merge_equal(_read_deep_tiff(content)), None
                 image.load()
+            if deep is not None:
+                return _merge_equal(deep), None
             if image.format == "PNG":
                 _check_png(content, name)
-            depth = _find_depth(image)
             if image.format == "PNG" and content[24] == 16 and content[25] in COLOUR_OF_PNG:
                 return _turn(_read_deep_png(content), image), depth
             return _turn(_to_array(image, name), image), depth
@@ -220,18 +236,87 @@ def decode(content: bytes, name: str) -> tuple[npt.NDArray[Any], int | None]:
             f"{name} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} px, the most that is read"
         ) from None
     except UnidentifiedImageError:
-        raise DataError(f"{name} is not an image that Pillow can read") from None
+        raise DataError(f"{name} is {_describe_unread(content)}") from None
     except Exception as error:  # a decoder at odds with its bytes fails in any way
         raise_fault(error, name)
         raise DataError(f"{name} is damaged: {_reason(error)}") from None
 
 
-def _find_depth(image: Image.Image) -> int | None:
-    """How many bits a value of a TIFF has, where Pillow gives fewer than 16 in 16."""
-    if image.format != "TIFF" or not image.mode.startswith("I;16"):
+def _describe_unread(content: bytes) -> str:
+    """What an image is that Pillow refuses: of a TIFF, the tags that say why."""
+    if content[:4] not in TIFF:
+        return "not an image that Pillow can read"
+    tags, stream = TiffImagePlugin.ImageFileDirectory_v2(content[:8]), io.BytesIO(content)
+    try:
+        stream.seek(tags.next or 0)
+        tags.load(stream)
+        bits = "/".join(map(str, tags[BITS_PER_SAMPLE]))
+        how = f"photometric interpretation {tags[PHOTOMETRIC]}, sample format {tags.get(SAMPLE_FORMAT, (1,))[0]}"
+    except Exception:  # damaged
+        return "not an image that Pillow can read"
+    return f"a TIFF of {bits} bits a value ({how}), a kind that Pillow does not read: save it with 8 or 16 bits a value"
+
+
+def _find_depth(image: ImageFile.ImageFile, content: bytes) -> int | None:
+    """How many bits a value of an image of more than 8 bits has, where its header says so; before it is loaded.
+
+    Pillow scales PGM and JPEG 2000 of 9 to 15 bits up to 16, and leaves TIFF as it is.
+    """
+    if image.format == "TIFF" and image.mode.startswith("I;16"):
+        bits = int(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0])
+        return bits if bits < 16 else None
+    if image.format == "PPM" and image.mode == "I":
+        return 16 if _find_greatest(image) < 65535 else None
+    if image.format == "JPEG2000" and image.mode == "I;16":
+        return 16 if (content[content.find(SIZ) + PRECISION] & 127) + 1 < 16 else None
+    return None
+
+
+def _find_greatest(image: ImageFile.ImageFile) -> int:
+    """The value that is white in a PGM or PPM, as its header says; before it is loaded."""
+    args = image.tile[0].args
+    return int(args[1]) if isinstance(args, tuple) and image.tile[0].codec_name != "raw" else 65535
+
+
+def _find_deep_ppm(image: ImageFile.ImageFile, content: bytes) -> npt.NDArray[Any] | None:
+    """(H, W, 3) uint16 of a binary PPM of all 16 bits, of which Pillow gives the upper 8; before it is loaded."""
+    if image.format != "PPM" or image.mode != "RGB" or image.tile[0].codec_name != "ppm":
         return None
-    bits = int(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0])
-    return bits if bits < 16 else None
+    if _find_greatest(image) < 65535:
+        return None  # scaled by the greatest value, as is right
+    shape = image.height, image.width, 3
+    values = content[image.tile[0].offset :][: 2 * math.prod(shape)]
+    if len(values) < 2 * math.prod(shape):
+        return None  # Pillow says that it is cut short
+    return np.frombuffer(values, ">u2").astype(np.uint16).reshape(shape)
+
+
+def _is_deep_tiff(image: ImageFile.ImageFile) -> bool:
+    """Whether a TIFF is RGB of 16 bits a value, of which Pillow gives the upper 8; before it is loaded."""
+    if image.format != "TIFF" or not image.tile:
+        return False
+    return all(re.fullmatch("RGB[AX]?;16[BLN]", str((tile.args or ("",))[0])) for tile in image.tile)
+
+
+def _read_deep_tiff(content: bytes) -> npt.NDArray[Any]:
+    """(H, W, 3) uint16, turned as EXIF says.
+
+    Pillow gives the upper byte of each value, or the lower one where it is told the other order of bytes.
+    """
+    swapped = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
+    halves = []
+    for swap in (False, True):
+        image = Image.open(io.BytesIO(content), formats=("TIFF",))
+        if swap:
+            image.tile = [_tell_order(tile, swapped) for tile in image.tile]
+        image.load()
+        halves.append(np.asarray(image)[..., :3].astype(np.uint16))
+    return np.asarray(halves[0] << 8 | halves[1], dtype=np.uint16)
+
+
+def _tell_order(tile: Any, orders: Mapping[str, str]) -> Any:
+    raw = tile.args[0]
+    return tile._replace(args=(raw[:-1] + orders[raw[-1]], *tile.args[1:]))
 
 
 def _read_deep_png(content: bytes) -> npt.NDArray[Any]:

@@ -133,14 +133,19 @@ def _walk_images(root: Path) -> Iterator[str]:
 def walk(top: Path) -> Iterator[tuple[Path, list[str]]]:
     """Each folder from `top` down that is not hidden, with its files, in order of their names.
 
-    Linked folders are followed. Each folder is taken once, under its first name, so that links in a circle end.
+    Linked folders are followed. Each folder is taken once, so that links in a circle end: under its own name where that
+    lies below `top`, so that a link beside it renames no image; else under the first link's.
     """
+    home = Path(os.path.realpath(top))
     taken = {(os.stat(top).st_dev, os.stat(top).st_ino)}
     for inner, folders, files in os.walk(top, followlinks=True):
         shown = []
         for name in sorted(folders):
-            status = os.stat(os.path.join(inner, name))
-            if not name.startswith(HIDDEN) and (status.st_dev, status.st_ino) not in taken:
+            path = os.path.join(inner, name)
+            if name.startswith(HIDDEN) or (os.path.islink(path) and _is_walked(Path(os.path.realpath(path)), home)):
+                continue
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) not in taken:
                 taken.add((status.st_dev, status.st_ino))
                 shown.append(name)
         folders[:] = shown
@@ -178,3 +183,8 @@ def _find_files(root: Path, names: Sequence[str]) -> list[int]:
     finally:
         os.close(folder)
     return there
+
+
+def _is_walked(folder: Path, home: Path) -> bool:
+    """Whether a folder without links in its path is met below `home` without following one."""
+    return folder.is_relative_to(home) and not any(part.startswith(HIDDEN) for part in folder.relative_to(home).parts)

@@ -35,14 +35,15 @@ class RawImage:
     digest: str
     """`sha256:` of what the image was read from: the file's bytes."""
     bits: int | None = None
-    """How many of 16 bits a value has, where the file's header says that they are fewer."""
+    """How many of 16 bits a value has, where the file's header says that they are fewer; 16 where it said so and the
+    values were scaled to 16. `data.bits` does not apply then."""
     greatest: int = 0
     """The greatest stored value of a grey DICOM image, whose pixels are 8 bits already; else 0."""
 
     @property
     def decoded(self) -> str:
         """Digest of the pixels, and of their depth where that is not the usual one."""
-        return digest_pixels(np.ascontiguousarray(self.pixels), self.bits)
+        return digest_pixels(np.ascontiguousarray(self.pixels), None if self.bits == 16 else self.bits)
 
 
 class ImageSource(Protocol):

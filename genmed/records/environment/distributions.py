@@ -82,7 +82,7 @@ def _list_distributions(path: tuple[str, ...]) -> tuple[Distribution, ...]:
 
 
 def _is_vendored(site: str) -> bool:
-    """Whether a folder lies in an installed package, to which its contents belong, as setuptools' copies of others do."""
+    """Whether a folder lies in an installed package, as setuptools' copies of others do: they belong to it."""
     parts = Path(site).parts
     return parts[-1] not in SITES and any(part in SITES for part in parts)
 

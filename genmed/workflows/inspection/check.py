@@ -22,7 +22,6 @@ from genmed.workflows.inspection.groups import Group, find_equal_groups, find_ne
 from genmed.workflows.inspection.looking import Look, look_at_images
 from genmed.workflows.inspection.report import (
     Check,
-    Depth,
     count_depths,
     count_labels,
     count_sizes,
@@ -80,7 +79,7 @@ def check_data(config: Config, reporter: Reporter) -> Check:
         notes=[
             *records.notes,
             *_note_left_out(records),
-            *_note_depths(depths, config.data.bits),
+            *_note_depths(looks, config.data.bits),
             *_note_dicom(looks, config.data.bits),
             *_note_colour(records, in_colour),
             *_note_labels(records, sides),
@@ -162,9 +161,9 @@ def _note_groups(equal: Sequence[Group], near: Sequence[Group]) -> list[str]:
     return told
 
 
-def _note_depths(depths: Sequence[Depth], bits: int | None) -> list[str]:
-    deep = [depth for depth in depths if depth.bits == 16 and not depth.dicom]
-    greatest = max((depth.greatest for depth in deep if depth.greatest is not None), default=None)
+def _note_depths(looks: Sequence[Look], bits: int | None) -> list[str]:
+    deep = [look for look in looks if look.bits == 16 and not look.photometric and not look.scaled]
+    greatest = max((look.greatest for look in deep), default=None)
     if greatest is None:
         return []
     needed = max(greatest.bit_length(), LEAST_BITS)
@@ -179,17 +178,26 @@ def _note_depths(depths: Sequence[Depth], bits: int | None) -> list[str]:
 
 
 def _note_dicom(looks: Sequence[Look], bits: int | None) -> list[str]:
-    """DICOM without a window that is dark, and DICOM whose window makes most of it white."""
+    """DICOM without a window that is dark or cut off, and DICOM whose window makes most of it white."""
     told = []
-    dark = [look for look in looks if not look.has_window and look.greatest < 2 ** (look.bits - 2)]
-    if dark and bits is None:
-        greatest, most = max(look.greatest for look in dark), max(2**look.bits - 1 for look in dark)
-        needed = max(greatest.bit_length(), LEAST_BITS)
-        told.append(
-            f"{say_count(len(dark), 'image')} of DICOM without a window use a small part of their range (up to"
-            f" {greatest} of {most}) and are dark: --set data.bits={needed} if white is {2**needed - 1}"
-        )
-    if white := sum(look.white > MOSTLY for look in looks):
+    for signed in (False, True):
+        bare = [look for look in looks if not look.has_window and look.signed == signed]
+        dark = [look for look in bare if look.greatest < 2 ** (look.bits - signed - 2)]
+        if dark and bits is None:
+            greatest, most = max(look.greatest for look in dark), max(2 ** (look.bits - signed) - 1 for look in dark)
+            needed = max(greatest.bit_length() + signed, LEAST_BITS)
+            told.append(
+                f"{say_count(len(dark), 'image')} of DICOM without a window use a small part of their range (up to"
+                f" {greatest} of {most}) and {'have little contrast' if signed else 'are dark'}:"
+                f" --set data.bits={needed} if white is {2 ** (needed - signed) - 1}"
+            )
+        greatest = max((look.greatest for look in bare), default=0)
+        if bits is not None and greatest.bit_length() + signed > bits:
+            told.append(
+                f"data.bits is {bits}, but DICOM without a window has values up to {greatest}: all above"
+                f" {2 ** (bits - signed) - 1} is white"
+            )
+    if white := sum(look.has_window and look.white > MOSTLY for look in looks):
         told.append(
             f"{say_count(white, 'image')} of DICOM mostly white: more than half of the pixels lie above the window,"
             " which may be one for fewer bits than the image has"

@@ -31,11 +31,15 @@ class Look:
     """8 or 16 as decoded; of DICOM, as stored."""
     greatest: int = 0
     """The greatest value, of an image decoded to 16 bits and of grey DICOM, where it is the stored one; else 0."""
+    scaled: bool = False
+    """Whether the file's header said the depth of its values, so that `data.bits` does not apply."""
     in_colour: bool = False
     photometric: str = ""
     """Of DICOM: MONOCHROME1, MONOCHROME2, RGB, ...; else empty."""
     has_window: bool = True
     """Whether the file says which values are shown; of other files than DICOM it does."""
+    signed: bool = False
+    """Whether the values of DICOM may be below 0."""
     white: float = 0.0
     """Share of the pixels of DICOM that are as white as can be."""
 
@@ -60,9 +64,11 @@ class _Looker:
             height=height,
             bits=facts.bits_stored if facts else image.bits or (16 if deep else 8),
             greatest=int(pixels.max()) if deep else image.greatest,
+            scaled=image.bits is not None,
             in_colour=pixels.ndim == 3,
             photometric=facts.photometric if facts else "",
             has_window=facts is None or facts.has_window,
+            signed=facts is not None and facts.signed,
             white=float((pixels == 255).mean()) if facts else 0.0,
         )
 

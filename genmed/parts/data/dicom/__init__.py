@@ -13,10 +13,14 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from genmed.ground.errors import ConfigError, DataError, GenmedError, StorageError
 from genmed.parts.data.dicom.greys import Bytes, look_up, make_grey_table
-from genmed.parts.data.dicom.header import Unreadable, check_image, parse, printable
+from genmed.parts.data.dicom.header import ImageFacts, Unreadable, check_image, parse, printable
 from genmed.parts.data.dicom.samples import INSTALL, decode_samples, grey_of_colour
 
 LIBRARIES = ("pydicom", "python-gdcm", "gdcm")
@@ -37,6 +41,8 @@ class DicomFacts:
     """CR, DX, CT, ...; empty where the file does not say."""
     has_window: bool
     """Whether the file says which values are shown: by a window or a VOI table."""
+    signed: bool = False
+    """Whether stored values may be below 0."""
 
 
 def decoder_versions() -> list[str]:
@@ -59,7 +65,14 @@ def read_facts(content: bytes, name: str) -> DicomFacts:
         modality = str(dataset.get("Modality", None) or "")
         syntax, window = image.syntax.name, bool(dataset.get("VOILUTSequence") or dataset.get("WindowWidth"))
         return DicomFacts(
-            image.rows, image.columns, image.bits_stored, image.photometric, syntax, printable(modality), window
+            image.rows,
+            image.columns,
+            image.bits_stored,
+            image.photometric,
+            syntax,
+            printable(modality),
+            window,
+            image.signed,
         )
 
 
@@ -76,7 +89,8 @@ def read_dicom(content: bytes, name: str, bits: int | None = None) -> tuple[Byte
     never the extremes of the image; or `bits` of them, if these are fewer. MONOCHROME1 and Presentation LUT Shape
     INVERSE both say "the lowest is white", and C.8.11.3 pairs them: either or both invert, once. Padding (Pixel Padding
     Value, Range Limit) is 0. Colour becomes grey by the weights of ITU-R 601, as in Pillow's convert("L"); of YBR, Y is
-    just that. The second value is the greatest stored one of a grey image, as a pattern of bits; 0 for colour.
+    just that.
+    The second value is the greatest stored one of a grey image, below 0 counted as the distance from -1; 0 for colour.
 
     Raises DataError with `name` and the reason: not DICOM, damaged, cut short, more than one frame, over 20,000 px a
     side, an encoding that is not read, windows or tables that the standard forbids, or pydicom is not installed.
@@ -87,7 +101,16 @@ def read_dicom(content: bytes, name: str, bits: int | None = None) -> tuple[Byte
         samples = decode_samples(dataset, image)
         if image.samples == 3:
             return samples if samples.ndim == 2 else grey_of_colour(samples), 0
-        return look_up(make_grey_table(dataset, image, bits), samples), int(samples.max())
+        return look_up(make_grey_table(dataset, image, bits), samples), _find_greatest(samples, image)
+
+
+def _find_greatest(samples: npt.NDArray[Any], image: ImageFacts) -> int:
+    """Samples are patterns of bits. Values from -2^n to 2^n - 1 have n bits and a sign."""
+    if not image.signed:
+        return int(samples.max())
+    half = 1 << (image.bits_stored - 1)
+    values = (samples.astype(np.int32) ^ half) - half
+    return int(np.maximum(values, -1 - values).max())
 
 
 @contextlib.contextmanager

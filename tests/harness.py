@@ -55,6 +55,11 @@ class Command:
     def running(self) -> bool:
         return self._process.is_alive()
 
+    @property
+    def err(self) -> str:
+        """What it has written to stderr so far."""
+        return self._files[1].read_text() if self._files[1].exists() else ""
+
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 

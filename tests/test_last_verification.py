@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from genmed.records.registry import open_registry
-from genmed.records.run_folder import RunFolder
+from genmed.records.registry import RunRecord
+from genmed.records.run_folder import RunFolder, now
 from genmed.workflows.early_stop import explain_early_stop
+from genmed.workflows.index import verification_row
+from genmed.workflows.listing import list_runs
 from tests.harness import Genmed, edit_document
-from tests.registries.making import watch_queries
+from tests.registries.making import make_registry, make_run, watch_queries
 from tests.test_step import NETWORK
 
 Arguments = Callable[..., list[object]]
@@ -116,14 +118,25 @@ def test_report_that_cannot_be_refreshed_changes_no_verdict(trained: Genmed, tmp
     assert path.read_bytes() == b"\xff not a page"
 
 
-def test_listing_takes_one_query_for_all_verifications(trained: Genmed, tmp_path: Path) -> None:
-    genmed = trained.copied_to(tmp_path)
-    genmed("list", "--rebuild")
-    registry = open_registry(genmed.root, create=False)
-    assert registry
+def test_listing_takes_one_query_for_all_verifications(database: str, tmp_path: Path) -> None:
+    runs = [make_run(f"{n:08x}", status="completed") for n in range(50)]
+    reports = [{"created": f"2026-12-0{day}T00:00:00+00:00", "verdict": f"day {day}"} for day in (2, 3, 1)]
+    lines = [{**report, "steps_compared": 1, "steps_total": 2, "segments": None} for report in reports]
+    registry = make_registry(tmp_path)
+    registry.rebuild(RunRecord(run, verifications=[verification_row(run.id, line) for line in lines]) for run in runs)
     with watch_queries() as sent:
-        registry.last_verifications([f"{number:08x}" for number in range(400)])
+        shown = list_runs(tmp_path).runs
+    assert [run["verification"]["verdict"] for run in shown] == ["day 3"] * 50
     assert sum("FROM verifications" in query for query in sent) == 1
+
+
+def test_verification_recorded_without_segments_is_shown(trained: Genmed, tmp_path: Path) -> None:
+    """As the first versions of genmed recorded it."""
+    genmed = trained.copied_to(tmp_path)
+    line = {"verdict": "identical", "created": now().isoformat(), "steps_compared": STEPS, "steps_total": STEPS}
+    RunFolder(genmed.run_folder()).add_verification({**line, "first_divergence": None, "problems": []})
+    assert genmed("list", "--rebuild").out.splitlines()[1].split("\t")[5] == "identical"
+    assert show(genmed)["verified"].startswith("identical on ")
 
 
 # Early stopping
@@ -180,3 +193,10 @@ def test_reason_names_the_monitored_figure(
     config = {**document.config, "training.patience": 3, **changes}
     ended = document.model_copy(update={"config": config, "best_epoch": 9, "epochs_done": 12})
     assert explain_early_stop(ended, [{"epoch": 9.0, **row}]) == f"after epoch 12: {expected}"
+
+
+def test_reason_without_metrics_leaves_the_figure_out(trained: Genmed) -> None:
+    document = RunFolder(trained.run_folder()).read()
+    config = {**document.config, "training.patience": 3}
+    ended = document.model_copy(update={"config": config, "best_epoch": 9, "epochs_done": 12})
+    assert explain_early_stop(ended, []) == "after epoch 12: val AUROC not above that of epoch 9 for 3 epochs"

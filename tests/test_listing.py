@@ -139,7 +139,7 @@ def test_listing_more_runs_sends_no_more_queries(tmp_path: Path) -> None:
         make_registry(root).rebuild(RunRecord(run, metrics={FINAL: {"test_auroc_macro": 0.5}}) for run in runs)
         for choice in (Choice(), Choice(tags=["tag3"])):
             with watch_queries() as sent:
-                assert list_runs(root, 4, choice).runs
+                assert len(list_runs(root, count // 10, choice).runs) > 2
             counts.append(len(sent))
     assert counts[:2] == counts[2:]
     assert max(counts) < 40

@@ -19,13 +19,18 @@ def is_stopped_early(status: str, epochs_done: int, epochs_total: int | None) ->
 def explain_early_stop(document: RunDocument, rows: Sequence[Mapping[str, float | None]]) -> str:
     """`after epoch 12: val AUROC not above 0.9130 (epoch 9) for 3 epochs`.
 
-    document: of a run that early stopping has ended. rows: of its metrics.csv.
+    document: of a run that early stopping has ended. rows: of its metrics.csv; without that of the best epoch, the
+    figure is left out.
     """
     config = document.config
     name, better = FIGURES[config["training.monitor"]]
     column = f"val_{config['training.monitor']}"
-    best = next((row.get(column) for row in rows if row["epoch"] == document.best_epoch), None)
-    figure = "defined" if best is None else f"{better} {best:.4f} (epoch {document.best_epoch})"
+    found = [row.get(column) for row in rows if row["epoch"] == document.best_epoch]
+    best = found[0] if found else None
+    if best is not None:
+        figure = f"{better} {best:.4f} (epoch {document.best_epoch})"
+    else:
+        figure = "defined" if found else f"{better} that of epoch {document.best_epoch}"
     unit = "epoch" if config["training.validate_every"] == 1 else "validation"
     patience = say_count(config["training.patience"], unit)
     return f"after epoch {document.epochs_done}: {name} not {figure} for {patience}"

@@ -26,6 +26,7 @@ from genmed.workflows.assemble import fingerprint_data, load_data
 from genmed.workflows.reporting import Silent
 from tests.datasets.reading_nih import TABLE, config_of, read, write_lists
 from tests.harness import Command, Genmed, own_environment
+from tests.resuming.runs import wait_for
 
 Arguments = Callable[..., list[object]]
 
@@ -255,7 +256,7 @@ def test_second_of_two_processes_waits_for_the_first_and_decodes_nothing(
     building = wait_for_decoding(slow, tmp_path / "own")
     slow.send(signal.SIGSTOP)
     fast = genmed.start(*tiny("--data-root", heavy, "--name", "fast"), **own)
-    time.sleep(3)
+    wait_for(lambda: "waiting for it" in fast.err)
     assert fast.running
     assert len(entries(tmp_path / "own")) == 1
     slow.send(signal.SIGCONT)

@@ -4,7 +4,6 @@ import functools
 import io
 import os
 import pickle
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from genmed.parts.data.processes import run_over_rows
 from genmed.parts.data.records import Records
 from genmed.parts.data.split import split_records
 from tests.datasets.making import configure, load, make_medmnist
+from tests.datasets.mutating import at_most
 
 Arrays = dict[str, npt.NDArray[Any]]
 FLAG = "medmnist:bloodmnist"
@@ -221,14 +221,12 @@ def header_of(shape: tuple[int, ...], text: str = "") -> bytes:
         (b"", "is damaged"),
     ],
 )
-def test_header_that_lies_is_refused_in_no_time(root: Path, header: bytes, told: str) -> None:
+def test_header_that_lies_is_refused(root: Path, header: bytes, told: str) -> None:
     path = root / "bloodmnist.npz"
     parts = parts_of(path)
     write_archive(path, {**parts, "train_images": header + parts["train_images"][len(header_of((40, 28, 28, 3))) :]})
-    start = time.process_time()
-    with pytest.raises(DataError) as caught:
+    with at_most(60), pytest.raises(DataError) as caught:  # a header that is believed takes for ever
         load(FLAG, root)
-    assert time.process_time() - start < 2
     assert told in caught.value.message
     assert str(path) in caught.value.message
     assert not Path("/tmp/it-ran-here").exists()

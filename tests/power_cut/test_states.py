@@ -4,7 +4,6 @@ import os
 import shutil
 import sqlite3
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -453,7 +452,7 @@ def test_write_that_a_kill_cut_off_is_refused(tmp_path: Path) -> None:
         parse(tmp_path / "log", tmp_path)
 
 
-def test_states_of_500_operations_take_seconds() -> None:
+def test_states_of_500_operations_are_thousands() -> None:
     operations: list[Operation] = []
     for number in range(62):
         name = f"part{number}"
@@ -461,10 +460,6 @@ def test_states_of_500_operations_take_seconds() -> None:
         operations += [Write("append", "log", None, b"line\n")] * 4
         operations += [Sync("sync", number, len(operations)), Rename("rename", "", name, "", f"whole{number}")]
     operations.insert(0, Create("create", "", "log", "log", "file"))
-    begun = time.process_time()
     count = sum(1 for _ in crash_states(operations, None))
-    taken = time.process_time() - begun
     assert len(operations) == 497
-    assert count > 3000
-    assert taken < 15
-    print(f"{count} states in {taken:.1f} s")
+    assert 3000 < count < 10 * len(operations)  # each costs a resume: they must not grow with the square

@@ -220,10 +220,7 @@ def test_server_that_is_away_from_the_middle_of_a_training_to_its_end(
     wait_for(lambda: _count_epochs(on_server) >= 2)
     postgresql.stop()
     folder = RunFolder(on_server.run_folder())
-    wait_for(lambda: folder.read().status == "completed")
-    document = folder.read()
-    assert document.ended is not None
-    assert (document.ended - document.started).total_seconds() < 20
+    wait_for(lambda: folder.read().status == "completed")  # though the server is away
     assert command.running
     postgresql.start()
     result = command.wait()

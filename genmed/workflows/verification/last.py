@@ -25,7 +25,7 @@ def describe_last(report: Mapping[str, Any], started: datetime) -> dict[str, Any
     report: a line of verifications.jsonl. started: when the run was last started or resumed. An audit of some segments
     has its own words as verdict (`3 of 40 segments identical`), and says how many.
     """
-    segments = report["segments"]
+    segments = report.get("segments")  # the first versions recorded none
     checked = segments and {"checked": len(segments["checked"]), "total": segments["total"]}
     names = ("verdict", "created", "steps_compared", "steps_total")
     told = {name: report[name] for name in names}

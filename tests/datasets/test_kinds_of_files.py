@@ -178,7 +178,7 @@ def test_fractions_as_pixels_are_refused_with_the_reason(tmp_path: Path) -> None
     del dataset.PixelData, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation
     dataset.BitsAllocated, dataset.FloatPixelData = 32, RAMP.astype(np.float32).tobytes()
     dataset.save_as(path)
-    with pytest.raises(DataError, match="has fractions as pixels, whose black and white nobody knows"):
+    with pytest.raises(DataError, match="has fractions as pixels, whose black and white are unknown"):
         read_image(path)
     with pytest.raises(DataError, match="has fractions as pixels"):
         read_facts(path.read_bytes(), "float.dcm")
@@ -244,6 +244,14 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert len(records) == 8
     assert len(list_named([tmp_path / "data"])) == 8
+
+
+def test_link_upwards_brings_in_no_other_class(tmp_path: Path) -> None:
+    for name in ("normal", "sick"):
+        making.save_image(tmp_path / name / "own.png", making.draw_image(1, len(name)))
+        (tmp_path / name / "up").symlink_to("..")
+    records = read_records(making.configure("folder", tmp_path))
+    assert records.ids == ("normal/own.png", "sick/own.png")
 
 
 def test_folder_dataset_finds_dicom_without_a_suffix(tmp_path: Path) -> None:

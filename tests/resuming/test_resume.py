@@ -27,6 +27,17 @@ def test_killed_run_resumes_from_its_newest_checkpoint(pair: Pair, killed: Genme
     assert_same_run(killed, pair.whole)
 
 
+def test_resume_ends_with_what_to_do_next(killed: Genmed) -> None:
+    result = killed("resume", "latest")
+    assert result.code == 0, result.err
+    run_id = killed.run_folder().name.rpartition("-")[2]
+    assert result.err.splitlines()[-3:] == [
+        f"report: genmed report {run_id}",  # the tests' runs write none
+        f"results with intervals: genmed evaluate {run_id}",
+        f"to verify it: genmed verify {run_id}",
+    ]
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
 def test_damaged_newest_checkpoint_is_named_and_the_one_before_is_taken(pair: Pair, killed: Genmed, name: str) -> None:
     newest = list_checkpoints(killed.run_folder() / "checkpoints")[-1]

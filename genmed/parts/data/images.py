@@ -394,7 +394,7 @@ def _to_array(image: Image.Image, name: str) -> npt.NDArray[Any]:
             raise DataError(f"{name} has values from {wide.min()} to {wide.max()}, which are not 16 bits")
         return wide.astype(np.uint16)
     if image.mode == "F":
-        raise DataError(f"{name} has fractions as pixels, whose black and white nobody knows", "save it as 16-bit PNG")
+        raise DataError(f"{name} has fractions as pixels, whose black and white are unknown", "save it as 16-bit PNG")
     if image.mode in ("1", "L", "LA", "La"):
         return np.asarray(image.convert("L"), dtype=np.uint8)
     colours = np.asarray(image.convert("RGB"), dtype=np.uint8)

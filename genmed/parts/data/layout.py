@@ -186,5 +186,10 @@ def _find_files(root: Path, names: Sequence[str]) -> list[int]:
 
 
 def _is_walked(folder: Path, home: Path) -> bool:
-    """Whether a folder without links in its path is met below `home` without following one."""
+    """Whether a folder without links in its path is met below `home` without following one, or holds `home` itself.
+
+    A link upwards would bring in the neighbours of `home`: another class's images under this class's name.
+    """
+    if home.is_relative_to(folder):
+        return True
     return folder.is_relative_to(home) and not any(part.startswith(HIDDEN) for part in folder.relative_to(home).parts)

@@ -110,7 +110,7 @@ def check_image(dataset: Any) -> ImageFacts:
         raise Unreadable(f"is {columns} x {rows} px; the most is {MAX_PIXELS} in all")
     wide = dataset.get("BitsAllocated") in (32, 64) and "BitsStored" not in dataset
     if wide or "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
-        raise Unreadable("has fractions as pixels, whose black and white nobody knows", "save it with whole numbers")
+        raise Unreadable("has fractions as pixels, whose black and white are unknown", "save it with whole numbers")
     samples = read_whole(dataset, "SamplesPerPixel")
     allocated, stored = read_whole(dataset, "BitsAllocated"), read_whole(dataset, "BitsStored")
     photometric = str(dataset.get("PhotometricInterpretation", None) or "").strip().upper()
